@@ -1,0 +1,128 @@
+"""The one place that joins deltas into whole answers. Knows no provider and no I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from abstractllm.types import GenerateResponse, TokenLogprob, ToolCall, ToolCallDelta
+
+
+def decode_arguments(text: str) -> dict[str, Any] | None:
+    """Return the JSON object in `text`, `{}` for blank text, or None when it is not a JSON object."""
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def call_deltas(calls: Iterable[ToolCall], *, first: int = 0) -> tuple[ToolCallDelta, ...]:
+    """Return whole calls as one delta each, numbered from `first`; the inverse of what the accumulator does."""
+    return tuple(
+        ToolCallDelta(index, call.id, call.name, _argument_text(call)) for index, call in enumerate(calls, first)
+    )
+
+
+def _argument_text(call: ToolCall) -> str:
+    if call.invalid is not None:
+        return call.invalid
+    return json.dumps(dict(call.arguments), ensure_ascii=False, separators=(",", ":"))
+
+
+class _CallBuilder:
+    """Collects the deltas of one tool call."""
+
+    def __init__(self, index: int) -> None:
+        self.id = f"call_{index}"
+        self.name = ""
+        self.pieces: list[str] = []
+
+    def add(self, delta: ToolCallDelta) -> None:
+        self.id = delta.id or self.id
+        self.name = delta.name or self.name
+        self.pieces.append(delta.arguments)
+
+    def build(self) -> ToolCall:
+        text = "".join(self.pieces)
+        arguments = decode_arguments(text)
+        if arguments is None:
+            return ToolCall(self.id, self.name, {}, invalid=text)
+        return ToolCall(self.id, self.name, arguments)
+
+
+class _ChoiceBuilder:
+    """Collects the deltas of one answer; later facts replace earlier ones, texts are joined."""
+
+    _LATEST = ("finish_reason", "usage", "timings", "stop_string", "model", "parsed", "raw_response")
+
+    def __init__(self, choice: int) -> None:
+        self.choice = choice
+        self.content: list[str] = []
+        self.reasoning: list[str] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.calls: dict[int, _CallBuilder] = {}
+        self.provider_data: dict[str, Any] = {}
+        self.latest: dict[str, Any] = {}
+
+    def add(self, delta: GenerateResponse) -> None:
+        if delta.content:
+            self.content.append(delta.content)
+        if delta.reasoning:
+            self.reasoning.append(delta.reasoning)
+        self.logprobs.extend(delta.logprobs)
+        for call in (*delta.tool_call_deltas, *call_deltas(delta.tool_calls, first=len(self.calls))):
+            self.calls.setdefault(call.index, _CallBuilder(call.index)).add(call)
+        self.provider_data.update(delta.provider_data or {})
+        for name in self._LATEST:
+            value = getattr(delta, name)
+            if value is not None:
+                self.latest[name] = value
+
+    def build(self) -> GenerateResponse:
+        return GenerateResponse(
+            content="".join(self.content),
+            reasoning="".join(self.reasoning),
+            tool_calls=tuple(self.calls[index].build() for index in sorted(self.calls)),
+            logprobs=tuple(self.logprobs),
+            choice=self.choice,
+            provider_data=self.provider_data or None,
+            **self.latest,
+        )
+
+
+class ResponseAccumulator:
+    """Joins deltas. `response` may be read at any time and shows what has arrived."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, _ChoiceBuilder] = {}
+
+    def add(self, delta: GenerateResponse) -> None:
+        """Take the next delta."""
+        self._choices.setdefault(delta.choice, _ChoiceBuilder(delta.choice)).add(delta)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every answer that has begun has its finish_reason, and at least one has begun."""
+        return bool(self._choices) and all("finish_reason" in one.latest for one in self._choices.values())
+
+    @property
+    def response(self) -> GenerateResponse:
+        """The answer so far: the first one, with all of them in `choices` when there are several."""
+        built = [self._choices[number].build() for number in sorted(self._choices)]
+        if not built:
+            return GenerateResponse()
+        return built[0] if len(built) == 1 else replace(built[0], choices=tuple(built))
+
+
+def join(deltas: Iterable[GenerateResponse]) -> GenerateResponse:
+    """Return the whole answer that `deltas` are the pieces of."""
+    accumulator = ResponseAccumulator()
+    for delta in deltas:
+        accumulator.add(delta)
+    return accumulator.response
+

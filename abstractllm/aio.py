@@ -1,0 +1,472 @@
+"""The only bridges between threads and event loops.
+
+`iterate_in_thread` lets an event loop read a sync generator that never runs on the loop; `Portal` lets sync
+code use async generators and coroutines. Neither knows what the items are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextvars
+import functools
+import logging
+import os
+import queue
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import aclosing
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from abstractllm.errors import UnsupportedOperationError
+
+logger = logging.getLogger("abstractllm")
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+BUFFER = 16
+"""Items that wait between a producer and its consumer before the producer is held back."""
+
+_VANISHED_CHECK = 1.0
+"""Seconds after which a held-back producer looks whether its consumer's event loop still exists."""
+
+_EXIT_GRACE = 2.0
+"""Seconds that the interpreter's exit gives running work to end by itself."""
+
+
+def _check_not_forked(pid: int) -> None:
+    if os.getpid() != pid:
+        raise UnsupportedOperationError(
+            "This process was forked from one that had already used this provider or made sync calls, and threads do"
+            " not survive a fork. Create the provider in the child, before any use in the parent, or start processes"
+            " with multiprocessing's 'spawn' method."
+        )
+
+
+class _End:
+    """The last thing that a producer hands over: nothing, or the error that ended it."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self._error = error
+
+    def check(self) -> None:
+        """Raise the error, if there is one, and let go of it: its traceback would keep the reader's frames alive."""
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+
+
+class _ThreadToLoop(Generic[T]):
+    """A bounded buffer written by one thread and read by one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+        self._loop = loop
+        self._items: deque[T | _End] = deque()
+        self._room = threading.Semaphore(limit)
+        self._ready = asyncio.Event()
+        self._left = False
+
+    def produce(self, make: Callable[[], Iterator[T]]) -> None:
+        """Run the generator from start to end in this thread, and close it here."""
+        try:
+            self._produce(make())
+            self._post(_End(None))
+        except BaseException as error:  # handed to the consumer, who raises it
+            if self._left:
+                logger.debug("A generator raised after its reader had left", exc_info=True)
+            self._post(_End(error))
+
+    def drop(self, job: concurrent.futures.Future[None]) -> None:
+        """End the stream of a job that was taken off the executor's list before it ran."""
+        if job.cancelled():
+            self._post(_End(UnsupportedOperationError("The provider was closed before this request's turn came.")))
+
+    def _produce(self, source: Iterator[T]) -> None:
+        try:
+            for item in source:
+                if not self._put(item):
+                    return
+        finally:
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+
+    def _put(self, item: T) -> bool:
+        """Wait for room and hand over; False when the consumer has left."""
+        while not self._room.acquire(timeout=_VANISHED_CHECK):
+            if self._loop.is_closed():
+                return False
+        return not self._left and self._post(item)
+
+    def _post(self, item: T | _End) -> bool:
+        self._items.append(item)
+        if len(self._items) > 1:
+            return True
+        try:
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except RuntimeError:  # the loop is closed: nobody will ever read this
+            return False
+        return True
+
+    async def consume(self) -> AsyncIterator[T]:
+        """Yield the items as they come; raise what the producer raised."""
+        while True:
+            while not self._items:
+                self._ready.clear()
+                if not self._items:
+                    await self._ready.wait()
+            item = self._items.popleft()
+            if isinstance(item, _End):
+                item.check()
+                return
+            self._room.release()
+            yield item
+
+    def leave(self) -> None:
+        """Tell the producer that nobody reads any more; never waits."""
+        self._left = True
+        self._room.release()
+
+
+async def iterate_in_thread(
+    make: Callable[[], Iterator[T]],
+    executor: concurrent.futures.Executor,
+    *,
+    on_leave: Callable[[], None],
+    buffer: int = BUFFER,
+) -> AsyncGenerator[T, None]:
+    """Yield the items of the generator that `make` returns, which runs in one thread of `executor`.
+
+    The event loop never runs a step of it. A slow reader holds it back after `buffer` items. When the reader
+    leaves, however it leaves, `on_leave` is called and the generator is closed in its own thread at its next item.
+    """
+    channel: _ThreadToLoop[T] = _ThreadToLoop(asyncio.get_running_loop(), buffer)
+
+    def leave() -> None:
+        on_leave()
+        channel.leave()
+
+    job = executor.submit(contextvars.copy_context().run, channel.produce, make)
+    job.add_done_callback(channel.drop)
+    _readers.add(leave)
+    try:
+        async with aclosing(channel.consume()) as items:
+            async for item in items:
+                yield item
+    finally:
+        _readers.discard(leave)
+        leave()
+        job.cancel()
+
+
+_readers: set[Callable[[], None]] = set()
+"""How to make each running `iterate_in_thread` let go of its generator."""
+
+
+_Job = tuple["concurrent.futures.Future[Any]", Callable[[], Any]]
+
+
+class DaemonThreads(concurrent.futures.Executor):
+    """An executor of at most `limit` threads, which the interpreter's exit does not wait for without end.
+
+    The standard library's executor is joined at exit before any exit handler runs, so that one stream that nobody
+    reads to its end would keep the process alive for ever. Here, what runs at exit is told to stop and given a moment.
+    """
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._pid = os.getpid()
+        self._limit = limit
+        self._name = name
+        self._lock = threading.Lock()
+        self._closed = False
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+        weakref.finalize(self, _dismiss, self._jobs, self._threads).atexit = False
+        _executors.add(self)
+
+    def submit(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> concurrent.futures.Future[T]:
+        """Have `function` called in a thread. Raises UnsupportedOperationError once shut down, and after a fork."""
+        _check_not_forked(self._pid)
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        with self._lock:
+            if self._closed:
+                raise UnsupportedOperationError("This provider is closed; create a new one.")
+            self._jobs.put((future, functools.partial(function, *args, **kwargs)))
+            if not self._idle.acquire(blocking=False):
+                self._grow()
+        return future
+
+    def _grow(self) -> None:
+        if len(self._threads) == self._limit:
+            return
+        name = f"{self._name}-{len(self._threads)}"
+        thread = threading.Thread(target=_serve, args=(self._jobs, self._idle), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs and end the threads after those that wait, or that run, with `cancel_futures`."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            waiting = [] if self._closed or not cancel_futures else _drain(self._jobs)
+            if not self._closed:
+                _dismiss(self._jobs, self._threads)
+            self._closed = True
+        for future, _ in waiting:
+            future.cancel()
+        if wait:
+            self.join(None)
+
+    def join(self, until: float | None) -> None:
+        """Wait until the threads have ended, or until the monotonic clock shows `until`."""
+        for thread in self._threads:
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+
+
+_executors: weakref.WeakSet[DaemonThreads] = weakref.WeakSet()
+
+
+def _serve(jobs: queue.SimpleQueue[_Job | None], idle: threading.Semaphore) -> None:
+    """Run jobs until None comes. Knows no executor, so that one which is forgotten can be collected."""
+    while (job := jobs.get()) is not None:
+        _work(*job)
+        del job  # an idle thread would keep the last one alive
+        idle.release()
+
+
+def _work(future: concurrent.futures.Future[Any], function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except BaseException as error:  # handed to whoever holds the future
+        future.set_exception(error)
+
+
+def _dismiss(jobs: queue.SimpleQueue[_Job | None], threads: list[threading.Thread]) -> None:
+    for _ in threads:
+        jobs.put(None)
+
+
+def _drain(jobs: queue.SimpleQueue[_Job | None]) -> list[_Job]:
+    found: list[_Job] = []
+    while True:
+        try:
+            job = jobs.get_nowait()
+        except queue.Empty:
+            return found
+        if job is not None:
+            found.append(job)
+
+
+@atexit.register
+def _end_threads() -> None:
+    """At exit: make every generator's reader leave, and give the threads a moment to close them."""
+    until = time.monotonic() + _EXIT_GRACE
+    for leave in list(_readers):
+        leave()
+    executors = list(_executors)
+    for executor in executors:
+        executor.shutdown(wait=False, cancel_futures=True)
+    for executor in executors:
+        executor.join(until)
+
+
+class _LoopToThread(Generic[T]):
+    """A bounded buffer written by one task and read by one thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+        self._loop = loop
+        self._items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        self._room = asyncio.Semaphore(limit)
+        self._batch = max(1, limit // 2)
+        self._taken = 0
+
+    async def produce(self, make: Callable[[], AsyncGenerator[T, None]]) -> None:
+        """Run the async generator from start to end in this task, and close it here."""
+        async with aclosing(make()) as source:
+            async for item in source:
+                await self._room.acquire()
+                self._items.put(item)
+
+    def end(self, error: BaseException | None) -> None:
+        """Say that nothing more will come, and why."""
+        self._items.put(_End(error))
+
+    def consume(self) -> Iterator[T]:
+        """Yield the items as they come; raise what the producer raised."""
+        while True:
+            item = self._items.get()
+            if isinstance(item, _End):
+                item.check()
+                return
+            self._make_room()
+            yield item
+
+    def _make_room(self) -> None:
+        """Let the producer go on, once for several items: each wake-up of its loop costs a system call."""
+        self._taken += 1
+        if self._taken == self._batch:
+            self._taken = 0
+            self._loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        for _ in range(self._batch):
+            self._room.release()
+
+
+class Portal:
+    """A background thread with an event loop, through which sync code runs async code.
+
+    One per process, from `portal()`. Context variables are carried over; a KeyboardInterrupt in the waiting
+    thread cancels the work and waits for its end.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="abstractllm-portal", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def check(self) -> None:
+        """Raise UnsupportedOperationError where waiting for this portal could never end."""
+        _check_not_forked(self._pid)
+        if self._closed:
+            raise UnsupportedOperationError("The interpreter is exiting; async work can no longer be started.")
+        if threading.current_thread() is self._thread:
+            raise UnsupportedOperationError(
+                "A sync call was made inside async code that runs on the package's own event loop; it would wait for"
+                " itself. Use the async form there."
+            )
+
+    def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run the coroutine that `make` returns on the portal's loop and return its result."""
+        self.check()
+        work = _Work(make)
+        self._loop.call_soon_threadsafe(work.start)
+        try:
+            return work.outcome.result()
+        finally:
+            self._stop(work)
+
+    def iterate(
+        self, make: Callable[[], AsyncGenerator[T, None]], *, buffer: int = BUFFER
+    ) -> Generator[T, None, None]:
+        """Yield the items of the async generator that `make` returns, which runs in one task of the portal's loop.
+
+        A slow reader holds it back after `buffer` items. It is closed before this generator ends, however it ends.
+        """
+        self.check()
+        channel: _LoopToThread[T] = _LoopToThread(self._loop, buffer)
+        work = _Work(lambda: channel.produce(make))
+        work.outcome.add_done_callback(lambda outcome: channel.end(outcome.exception()))
+        self._loop.call_soon_threadsafe(work.start)
+        try:
+            yield from channel.consume()
+        finally:
+            self._stop(work)
+
+    def _stop(self, work: _Work[Any]) -> None:
+        """Cancel the work and wait for its end, where there can be one."""
+        if work.outcome.done() or os.getpid() != self._pid or self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(work.cancel)
+        if threading.current_thread() is not self._thread:
+            concurrent.futures.wait([work.outcome])
+
+    def close(self) -> None:
+        """Cancel what still runs, close the loop and end the thread. Safe to call twice."""
+        if os.getpid() != self._pid or self._closed:
+            return
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _Work(Generic[T]):
+    """A coroutine that runs in a task of another thread's loop; `start` and `cancel` are called on that loop.
+
+    `outcome` is set when the task has ended, also where it was cancelled before its first step.
+    """
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self.outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._make = make
+        self._task: asyncio.Task[Callable[[], None]] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> Callable[[], None]:
+        """Return how to set the outcome. Nothing but a cancellation may leave: a SystemExit would end the loop."""
+        try:
+            return functools.partial(self.outcome.set_result, await self._make())
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            return functools.partial(self.outcome.set_exception, error)
+
+    def _ended(self, task: asyncio.Task[Callable[[], None]]) -> None:
+        if task.cancelled():
+            self.outcome.set_exception(UnsupportedOperationError("The work was cancelled before it had ended."))
+        else:
+            task.result()()
+
+
+async def _cancel_all() -> None:
+    """Cancel every other task of this loop and wait until all have ended."""
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_EXIT_GRACE)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+_lock = threading.Lock()
+_portal: Portal | None = None
+
+
+def portal() -> Portal:
+    """Return the process's portal, opened at the first call and closed at exit."""
+    global _portal
+    with _lock:
+        if _portal is None:
+            _portal = Portal()
+            atexit.register(_portal.close)
+        return _portal
+
+
+def _after_fork() -> None:
+    """In a forked child: no thread but this one is left, and one of the lost ones may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _readers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,197 @@
+"""The contract that every backend fulfils, as docstrings. Knows no backend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, overload
+
+from typing_extensions import Self
+
+from abstractllm.capabilities import Capabilities, ModelCapability
+from abstractllm.errors import UnsupportedFeatureError
+from abstractllm.parameters import ModelParameter
+from abstractllm.streams import AsyncResponseStream, ResponseStream
+from abstractllm.types import GenerateResponse, Message, ToolDefinition
+
+File = str | Path
+Tool = Callable[..., Any] | Mapping[str, Any] | ToolDefinition
+MessageLike = Message | Mapping[str, Any]
+
+
+class AbstractLLMInterface(ABC):
+    """A language model behind one provider.
+
+    Configuration given at construction holds for every call that does not say otherwise.
+    """
+
+    def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None) -> None:
+        self._config: dict[str, Any] = {str(name): value for name, value in (config or {}).items()}
+
+    @overload
+    def generate(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: Literal[False] = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> GenerateResponse: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        *,
+        stream: Literal[True],
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> ResponseStream: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: bool = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> GenerateResponse | ResponseStream: ...
+
+    @abstractmethod
+    def generate(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: bool = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> GenerateResponse | ResponseStream:
+        """Answer a prompt, whole or as a stream of deltas.
+
+        `prompt` is the user's turn; `system_prompt` goes before everything; `files` are attached to the user's
+        turn; `tools` are functions, JSON Schemas or `ToolDefinition`s that the model may call. `messages=` is a
+        conversation, to which a `prompt` beside it is added as the last turn. `params` are those of
+        `ModelParameter`; None means "not given".
+
+        The request is checked here, whole, before any work. With `stream=True` it starts when the stream is first
+        iterated or entered with `with`; the last delta carries `finish_reason` and `usage`.
+
+        Raises InvalidParameterError, FileProcessingError or UnsupportedFeatureError before any work, and any
+        other AbstractLLMError from the work itself.
+        """
+
+    @overload
+    def generate_async(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: Literal[False] = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> Coroutine[Any, Any, GenerateResponse]: ...
+
+    @overload
+    def generate_async(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        *,
+        stream: Literal[True],
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> AsyncResponseStream: ...
+
+    @overload
+    def generate_async(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: bool = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream: ...
+
+    @abstractmethod
+    def generate_async(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: bool = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream:
+        """Answer a prompt without blocking the event loop; the same arguments, checks and results as `generate`.
+
+        The result is a coroutine for the answer and, with `stream=True`, also an async iterator over its deltas,
+        so that the `await` before `async for` may be left out. Cancelling it ends the request.
+        """
+
+    def get_capabilities(self) -> Capabilities:
+        """Return what the model can do: True, False, or None where it is not known; no weights are loaded."""
+        return {ModelCapability.STREAMING: True, ModelCapability.ASYNC: True}
+
+    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[Tool] | None = None) -> int:
+        """Return how many tokens a conversation takes as a prompt, template and tools included."""
+        raise UnsupportedFeatureError("count_tokens", f"{type(self).__name__} cannot count tokens.")
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return one vector per text."""
+        raise UnsupportedFeatureError("embed", f"{type(self).__name__} has no embeddings.")
+
+    async def embed_async(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return one vector per text, without blocking the event loop."""
+        raise UnsupportedFeatureError("embed", f"{type(self).__name__} has no embeddings.")
+
+    def load(self) -> None:
+        """Get ready to answer, such as by loading weights; the first request does it otherwise."""
+
+    def unload(self) -> None:
+        """Give back what `load` took; the next request loads again."""
+
+    def close(self) -> None:
+        """End what still runs and give everything back. Safe to call twice; no request is taken afterwards."""
+
+    async def aclose(self) -> None:
+        """Do what `close` does, without blocking the event loop."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return a copy of this instance's configuration."""
+        return dict(self._config)
+
+    def set_config(self, **settings: Any) -> None:
+        """Change this instance's configuration for the calls that follow."""
+        self._config.update(settings)
+
+    def get_param(self, name: str | ModelParameter, default: Any = None) -> Any:
+        """Return one value of this instance's configuration, or `default` where it is not set."""
+        value = self._config.get(str(name))
+        return default if value is None else value

@@ -1,0 +1,1 @@
+"""Backends. Each is found by its entry point and imported only when it is asked for."""

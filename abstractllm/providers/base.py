@@ -1,0 +1,354 @@
+"""From one primitive to four faces: everything that is the same for all providers.
+
+A provider's author writes `_stream`, a sync generator of deltas, or `_astream`, an async one. This module makes
+`generate` and `generate_async` of it, streamed and whole: checks, deadlines, joining, observers, clean ends.
+It knows no backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, overload
+
+from abstractllm.accumulator import ResponseAccumulator
+from abstractllm.aio import DaemonThreads, iterate_in_thread, portal
+from abstractllm.capabilities import check_request
+from abstractllm.errors import AbstractLLMError, UnsupportedFeatureError, UnsupportedOperationError
+from abstractllm.interface import AbstractLLMInterface, File, Tool
+from abstractllm.parameters import ModelParameter
+from abstractllm.providers.call import Call
+from abstractllm.providers.request import build_request, instance_config
+from abstractllm.providers.run import Observer, Run, limited
+from abstractllm.streams import AsyncResponseStream, ResponseStream
+from abstractllm.types import GenerateRequest, GenerateResponse
+
+API_VERSION = 1
+"""Major version of the provider API; a provider made for another one is refused when it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that is there: its name for `model=`, its size in bytes, where it is, and when it was last changed.
+
+    `modified` is seconds since the epoch; what is not known is None.
+    """
+
+    name: str
+    size: int | None = None
+    path: str | None = None
+    modified: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a diagnosis. `advice` says what to do about it; None means that nothing is wrong."""
+
+    label: str
+    value: str
+    advice: str | None = None
+
+
+class BaseProvider(AbstractLLMInterface):
+    """Base of every provider. Subclasses set the names below and write `_stream` or `_astream`.
+
+    `name` is the provider's, `parameters` are the request parameters that it carries out, `settings` the names that
+    its configuration takes besides, `options` those that it takes in `options={...}`, `defaults` its configuration
+    where nothing else is said.
+    """
+
+    name: ClassVar[str] = "unnamed"
+    api_version: ClassVar[int] = API_VERSION
+    parameters: ClassVar[frozenset[str]] = frozenset()
+    settings: ClassVar[frozenset[str]] = frozenset({"model"})
+    options: ClassVar[frozenset[str]] = frozenset()
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    max_threads: ClassVar[int] = 64
+
+    def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
+        given = {str(name): value for name, value in (config or {}).items()} | settings
+        super().__init__(instance_config(type(self), given))
+        self.observers: list[Observer] = []
+        self._closed = False
+        self._calls: set[Call] = set()
+        self._threads: DaemonThreads | None = None
+        self._state = threading.Lock()
+
+    # What an author writes.
+
+    def _stream(self, request: GenerateRequest, call: Call) -> Iterator[GenerateResponse]:
+        """Yield the answer's deltas; the last one carries `finish_reason` and `usage`. May block."""
+        raise NotImplementedError
+
+    def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
+        """Yield the answer's deltas; the last one carries `finish_reason` and `usage`. Must not block."""
+        raise NotImplementedError
+
+    def _check(self, request: GenerateRequest) -> None:
+        """Raise UnsupportedFeatureError for what this provider cannot do beyond what its names above tell."""
+
+    # The four faces.
+
+    @overload
+    def generate(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: Literal[False] = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> GenerateResponse: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        *,
+        stream: Literal[True],
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> ResponseStream: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: bool = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> GenerateResponse | ResponseStream: ...
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: bool = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> GenerateResponse | ResponseStream:
+        """Answer a prompt; see `AbstractLLMInterface.generate`."""
+        request = self._checked(prompt, system_prompt, files, stream, tools, params)
+        accumulator = ResponseAccumulator()
+        deltas = self._sync_deltas(request, accumulator)
+        if stream:
+            return ResponseStream(deltas, accumulator)
+        with closing(deltas):
+            for _ in deltas:
+                pass
+        return accumulator.response
+
+    @overload
+    def generate_async(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: Literal[False] = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> Coroutine[Any, Any, GenerateResponse]: ...
+
+    @overload
+    def generate_async(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        *,
+        stream: Literal[True],
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> AsyncResponseStream: ...
+
+    @overload
+    def generate_async(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: bool = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream: ...
+
+    def generate_async(
+        self,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+        files: Sequence[File] | None = None,
+        stream: bool = False,
+        tools: Sequence[Tool] | None = None,
+        **params: Any,
+    ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream:
+        """Answer a prompt; see `AbstractLLMInterface.generate_async`."""
+        request = self._checked(prompt, system_prompt, files, stream, tools, params)
+        accumulator = ResponseAccumulator()
+        deltas = self._async_deltas(request, accumulator)
+        if stream:
+            return AsyncResponseStream(deltas, accumulator)
+        return _collect(deltas, accumulator)
+
+    def set_config(self, **settings: Any) -> None:
+        """Change the configuration for the calls that follow; raises InvalidParameterError as construction does."""
+        self._config = instance_config(type(self), self._config | settings)
+
+    # Lifetime.
+
+    def close(self) -> None:
+        """End what still runs and give everything back. Safe to call twice; no request is taken afterwards."""
+        with self._state:
+            self._closed = True
+            calls, threads = list(self._calls), self._threads
+        for call in calls:
+            call.cancel()
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+        self.unload()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    # What a provider's kind can say without an instance.
+
+    @classmethod
+    def list_models(cls) -> list[ModelInfo]:
+        """Return the models that can be used at once, without a download. Raises UnsupportedFeatureError."""
+        raise UnsupportedFeatureError("models", "This provider does not list models.", provider=cls.name)
+
+    @classmethod
+    def pull_model(cls, model: str) -> str:
+        """Fetch a model with a progress bar on a terminal, and return where it is. Raises UnsupportedFeatureError."""
+        raise UnsupportedFeatureError("models", "This provider does not fetch models.", provider=cls.name)
+
+    @classmethod
+    def remove_model(cls, model: str) -> int:
+        """Delete a fetched model and return how many bytes that freed. Raises UnsupportedFeatureError."""
+        raise UnsupportedFeatureError("models", "This provider does not remove models.", provider=cls.name)
+
+    @classmethod
+    def diagnose(cls) -> list[Finding]:
+        """Return what a user with trouble should know: versions, devices, what is missing. Must not raise."""
+        return []
+
+    # Between the faces and the primitive.
+
+    def _checked(
+        self,
+        prompt: str | None,
+        system_prompt: str | None,
+        files: Sequence[File] | None,
+        stream: bool,
+        tools: Sequence[Tool] | None,
+        params: Mapping[str, Any],
+    ) -> GenerateRequest:
+        """Build the request and refuse it here if it cannot work."""
+        self._check_open()
+        request = build_request(self._config, prompt, system_prompt, files, stream, tools, params)
+        check_request(
+            request,
+            self.get_capabilities(),
+            supported=self.parameters,
+            options=self.options,
+            provider=self.name,
+        )
+        self._check(request)
+        return request
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UnsupportedOperationError("This provider is closed; create a new one.", provider=self.name)
+
+    def _sync_deltas(
+        self, request: GenerateRequest, accumulator: ResponseAccumulator
+    ) -> Generator[GenerateResponse, None, None]:
+        """Run the request for a sync caller: in the caller's thread where that can be done, else through the portal.
+
+        A blocking generator cannot be interrupted, so a request with limits goes through the portal as well.
+        """
+        if request.timeout is not None or not self._has("_stream"):
+            yield from portal().iterate(lambda: self._async_deltas(request, accumulator))
+            return
+        with self._run(request, accumulator) as run, closing(_generator(self._stream(request, run.call))) as source:
+            for delta in source:
+                yield run.accept(delta)
+            run.finish()
+
+    async def _async_deltas(
+        self, request: GenerateRequest, accumulator: ResponseAccumulator
+    ) -> AsyncGenerator[GenerateResponse, None]:
+        """Run the request on an event loop; no step of a blocking generator runs there."""
+        with self._run(request, accumulator) as run:
+            async with (
+                aclosing(self._async_source(request, run.call)) as source,
+                aclosing(limited(source, run.call)) as deltas,
+            ):
+                async for delta in deltas:
+                    yield run.accept(delta)
+            run.finish()
+
+    def _async_source(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
+        if self._has("_astream"):
+            return self._astream(request, call)
+        return iterate_in_thread(lambda: self._stream(request, call), self._executor(), on_leave=call.cancel)
+
+    def _has(self, primitive: str) -> bool:
+        """Whether this class overrides `_stream` or `_astream`."""
+        return getattr(type(self), primitive) is not getattr(BaseProvider, primitive)
+
+    def _executor(self) -> DaemonThreads:
+        with self._state:
+            self._check_open()
+            if self._threads is None:
+                self._threads = DaemonThreads(self.max_threads, f"abstractllm-{self.name}")
+            return self._threads
+
+    @contextmanager
+    def _run(self, request: GenerateRequest, accumulator: ResponseAccumulator) -> Iterator[Run]:
+        """Follow one request from its start to its end, whichever way it ends."""
+        run = Run(self.name, request, accumulator, self.observers)
+        self._calls.add(run.call)
+        try:
+            self._check_open()  # after the call was added: either `close` cancels it, or it is refused here
+            run.notify("started")
+            yield run
+        except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
+            run.notify("finished" if accumulator.finished else "cancelled")
+            raise
+        except AbstractLLMError as error:
+            run.notify("failed", error)
+            raise
+        except Exception as error:
+            failure = run.failure(error)
+            run.notify("failed", failure)
+            raise failure from error
+        else:
+            run.notify("finished")
+        finally:
+            self._calls.discard(run.call)
+            run.call.cancel()
+
+
+async def _collect(
+    deltas: AsyncGenerator[GenerateResponse, None], accumulator: ResponseAccumulator
+) -> GenerateResponse:
+    async with aclosing(deltas):
+        async for _ in deltas:
+            pass
+    return accumulator.response
+
+
+def _generator(source: Iterator[GenerateResponse]) -> Generator[GenerateResponse, None, None]:
+    """Return `source` as something that can be closed, whatever kind of iterator it is."""
+    if isinstance(source, Generator):
+        return source
+    return (delta for delta in source)

@@ -1,0 +1,100 @@
+"""One request on its way through the engine: tokens in, deltas out. Runs on the MLX thread."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from abstractllm.accumulator import ResponseAccumulator
+from abstractllm.providers.call import Call
+from abstractllm.providers.mlx.delivery import End, Sink
+from abstractllm.providers.mlx.sampling import Sampler
+from abstractllm.text.reader import OutputReader
+from abstractllm.types import FinishReason, GenerateResponse, Timings, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request ready for the engine: token ids, limits, and what reads its output."""
+
+    prompt: list[int]
+    max_tokens: int
+    sampler: Sampler | None
+    reader: OutputReader
+    model: str
+    stream: bool
+
+
+class Answer:
+    """A row of the batch. Streams hand over each delta; whole answers cross to their reader once, at the end."""
+
+    def __init__(self, prepared: Prepared, call: Call, sink: Sink) -> None:
+        self.prompt = prepared.prompt
+        self.max_tokens = prepared.max_tokens
+        self.sampler = prepared.sampler
+        self._prepared = prepared
+        self._reader = prepared.reader
+        self._call = call
+        self._sink = sink
+        self._whole = None if prepared.stream else ResponseAccumulator()
+        self._tokens = 0
+        self._submitted = time.perf_counter()
+        self._started: float | None = None
+        self._first: float | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants the answer any more."""
+        return self._call.cancelled
+
+    def progress(self, done: int, total: int) -> None:
+        """Take note of how much of the prompt is computed."""
+        if self._started is None:
+            self._started = time.perf_counter()
+        self._call.report_progress(done, total)
+
+    def token(self, token: int) -> bool:
+        """Take the next token; True when a stop string has ended the answer."""
+        if self._first is None:
+            self._first = time.perf_counter()
+        self._tokens += 1
+        self._emit(self._reader.add(token))
+        return self._reader.stop_string is not None
+
+    def end(self, reason: Literal["stop", "length"]) -> None:
+        """Hand over what was held back, and how the answer ended."""
+        if self._reader.stop_string is None:
+            self._emit(self._reader.flush())
+        called = reason == "stop" and self._reader.calls
+        self._emit(self._last("tool_calls" if called else reason))
+        if self._whole is not None:
+            self._sink.put(self._whole.response)
+        self._sink.put(End())
+
+    def fail(self, error: Exception) -> None:
+        """End the answer with an error."""
+        self._sink.put(End(error))
+
+    def _emit(self, delta: GenerateResponse | None) -> None:
+        if delta is None:
+            return
+        if self._whole is None:
+            self._sink.put(delta)
+        else:
+            self._whole.add(delta)
+
+    def _last(self, reason: FinishReason) -> GenerateResponse:
+        return GenerateResponse(
+            finish_reason=reason,
+            usage=Usage(len(self.prompt), self._tokens),
+            timings=self._timings(),
+            stop_string=self._reader.stop_string,
+            model=self._prepared.model,
+        )
+
+    def _timings(self) -> Timings:
+        now = time.perf_counter()
+        first = self._first or now
+        started = min(self._started or first, first)
+        return Timings(started - self._submitted, first - started, now - first)

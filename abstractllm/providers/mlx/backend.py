@@ -1,0 +1,136 @@
+"""Imports MLX, well prepared, and says what it runs on. The only place that loads a native library.
+
+On Linux CPU the mlx wheel calls a reference BLAS through the dynamic linker, so that an optimised one which is loaded
+first takes its place: float32 matrix products become many times faster. Only float32 products go through BLAS.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from abstractllm.errors import MissingDependencyError, install_command
+
+logger = logging.getLogger("abstractllm.mlx")
+
+_THREAD_SETTERS = ("openblas_set_num_threads", "MKL_Set_Num_Threads")
+_THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+_lock = threading.Lock()
+_blas: Blas | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blas:
+    """The BLAS that MLX's CPU backend uses: `library` is a file, or None for the one in MLX's wheel.
+
+    `late` says that MLX had been imported before, so that no better one could be loaded.
+    """
+
+    library: str | None
+    threads: int | None = None
+    late: bool = False
+
+
+def import_mlx() -> Any:
+    """Return the module `mlx.core`, with an optimised BLAS below it where there is one.
+
+    Raises MissingDependencyError, which names the install command, when MLX is not installed.
+    """
+    load_blas()
+    try:
+        import mlx.core as mx
+        import mlx_lm  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"MLX cannot be imported ({error}). Install it with: {install_command('mlx')}", provider="mlx"
+        ) from error
+    return mx
+
+
+def load_blas() -> Blas:
+    """Load an optimised BLAS once per process, on Linux, before MLX; later calls return what was found then."""
+    global _blas
+    with _lock:
+        if _blas is None:
+            _blas = _find_blas()
+        return _blas
+
+
+def _find_blas() -> Blas:
+    if not sys.platform.startswith("linux"):
+        return Blas(None)
+    if "mlx.core" in sys.modules:
+        logger.warning(
+            "mlx was imported before abstractllm used it, so its slow built-in BLAS stays in use."
+            " Create the provider, or call abstractllm.providers.mlx.backend.load_blas(), before importing mlx."
+        )
+        return Blas(None, late=True)
+    for candidate in _candidates():
+        try:
+            library = ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue  # not on this machine: try the next
+        return Blas(candidate, _limit_threads(library))
+    return Blas(None)
+
+
+def _candidates() -> list[str]:
+    """Names of BLAS libraries, best first: what the user chose, Debian's OpenBLAS, MKL from PyPI."""
+    chosen = os.environ.get("ABSTRACTLLM_MLX_BLAS")
+    if chosen is not None:
+        return [chosen] if chosen else []
+    mkl = [str(path) for path in sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"))]
+    return ["libopenblas.so.0", *mkl]
+
+
+def _limit_threads(library: ctypes.CDLL) -> int | None:
+    """Leave one core to Python, unless the user has said how many threads BLAS may take."""
+    if any(name in os.environ for name in _THREAD_VARIABLES):
+        return None
+    threads = max(1, available_cores() - 1)
+    for name in _THREAD_SETTERS:
+        setter = getattr(library, name, None)
+        if setter is not None:
+            setter(ctypes.c_int(threads))
+            return threads
+    return None
+
+
+def available_cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that are free for use, or None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return None  # not Linux
+    return None
+
+
+def on_cpu(mx: ModuleType) -> bool:
+    """Whether MLX computes on the processor, rather than on a GPU."""
+    return bool(mx.default_device() == mx.Device(mx.cpu))
+
+
+def version(distribution: str) -> str | None:
+    """Return the installed version of a distribution, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

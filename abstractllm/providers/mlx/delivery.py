@@ -1,0 +1,77 @@
+"""Hands the deltas of an answer from the MLX thread to whoever reads them: a thread or an event loop.
+
+The MLX thread never waits for a reader. An answer's length bounds what can pile up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import Protocol
+
+from abstractllm.providers.mlx.worker import Outbox
+from abstractllm.types import GenerateResponse
+
+
+class End:
+    """The last thing in a sink: nothing, or the error that ended the answer."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+
+class Sink(Protocol):
+    """Where the MLX thread puts deltas, and an `End` after the last one."""
+
+    def put(self, item: GenerateResponse | End) -> None:
+        """Hand over; never waits."""
+
+
+class ThreadSink:
+    """A sink that a thread reads by iterating."""
+
+    def __init__(self) -> None:
+        self._items: queue.SimpleQueue[GenerateResponse | End] = queue.SimpleQueue()
+        self.put = self._items.put
+
+    def __iter__(self) -> Iterator[GenerateResponse]:
+        while True:
+            item = self._items.get()
+            if isinstance(item, End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+
+
+class LoopSink:
+    """A sink that a task of the running event loop reads by iterating."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._outbox = outbox
+        self._items: deque[GenerateResponse | End] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, item: GenerateResponse | End) -> None:
+        """Hand over at the end of the engine's step; call on the MLX thread."""
+        self._outbox.put(self._loop, lambda: self._receive(item))
+
+    def _receive(self, item: GenerateResponse | End) -> None:
+        self._items.append(item)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def __aiter__(self) -> AsyncIterator[GenerateResponse]:
+        while True:
+            while not self._items:
+                self._waiter = self._loop.create_future()
+                await self._waiter
+            item = self._items.popleft()
+            if isinstance(item, End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item

@@ -1,0 +1,178 @@
+"""Where models are: the one that ships, local folders, and the Hugging Face cache. Loads no weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from abstractllm import embedded
+from abstractllm.errors import (
+    MissingDependencyError,
+    ModelLoadingError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    install_command,
+)
+from abstractllm.providers.base import ModelInfo
+
+PATTERNS = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "tiktoken.model", "*.txt", "*.jinja")
+"""Files of a repository that a model needs; no Python files, no pickles."""
+
+
+def hugging_face() -> Any:
+    """Return the module `huggingface_hub`. Raises MissingDependencyError."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"huggingface_hub is not installed. Install it with: {install_command('mlx')}", provider="mlx"
+        ) from error
+    return huggingface_hub
+
+
+def find_locally(model: str | None) -> Path | None:
+    """Return the folder of a model that is on this machine, or None. None as a name is the model that ships.
+
+    Raises ModelNotFoundError for a name that can only be a path and leads nowhere.
+    """
+    if model is None:
+        return embedded.PATH
+    path = Path(model).expanduser()
+    if (path / "config.json").is_file():
+        return path
+    if path.exists() or _can_only_be_a_path(model):
+        missing = "it has no config.json" if path.is_dir() else "there is no such folder"
+        raise ModelNotFoundError(
+            f"No model at {model!r}: {missing}. Pass a folder with config.json and *.safetensors, or the id of a"
+            " Hugging Face repository such as 'mlx-community/Qwen3-4B-4bit'.",
+            searched=[str(path)],
+            provider="mlx",
+        )
+    return _cached(model)
+
+
+def _can_only_be_a_path(model: str) -> bool:
+    return model.startswith(("/", ".", "~")) or "\\" in model or model.count("/") > 1
+
+
+def _cached(model: str) -> Path | None:
+    hub = hugging_face()
+    try:
+        config = hub.try_to_load_from_cache(model, "config.json")
+    except ValueError as error:  # not a valid repository id
+        raise ModelNotFoundError(
+            f"{model!r} is neither a folder nor a valid Hugging Face repository id: {error}",
+            searched=[str(Path(model))],
+            provider="mlx",
+        ) from error
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def fetch(model: str) -> Path:
+    """Return the folder of a model, downloading it into the Hugging Face cache first if it is not there.
+
+    A progress bar is shown on a terminal. Raises ModelNotFoundError, which lists where it was looked for.
+    """
+    hub = hugging_face()
+    searched = [str(Path(model)), str(hub.constants.HF_HUB_CACHE)]
+    if not hub.constants.HF_HUB_OFFLINE:
+        searched.append(f"the Hugging Face Hub ({model})")
+    try:
+        return Path(hub.snapshot_download(model, allow_patterns=list(PATTERNS)))
+    except Exception as error:  # the library lets many kinds of network errors through
+        raise ModelNotFoundError(
+            f"Model {model!r} was not found: {type(error).__name__}: {_first_line(error)}. Looked in:"
+            f" {'; '.join(searched)}. Check the name and the connection; HF_HUB_OFFLINE=1 forbids downloads, and HF_TOKEN"
+            " opens gated models.",
+            searched=searched,
+            provider="mlx",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Return a model's config.json. Raises ModelLoadingError, or UnsupportedModelError when it names no model type."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadingError(
+            f"{path / 'config.json'} cannot be read ({error}). Fetch the model again.", provider="mlx"
+        ) from error
+    if not isinstance(config, dict) or not config.get("model_type"):
+        raise UnsupportedModelError(f"{path / 'config.json'} names no model_type.", provider="mlx")
+    return config
+
+
+def read_template(path: Path) -> str | None:
+    """Return the text of a model's chat template, or None where it has none."""
+    template = path / "chat_template.jinja"
+    if template.is_file():
+        return template.read_text(encoding="utf-8")
+    settings = path / "tokenizer_config.json"
+    if not settings.is_file():
+        return None
+    try:
+        found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
+    except ValueError as error:
+        raise ModelLoadingError(f"{settings} cannot be read ({error}). Fetch the model again.", provider="mlx") from error
+    return None if found is None else json.dumps(found) if not isinstance(found, str) else found
+
+
+def context_window(config: Mapping[str, Any]) -> int | None:
+    """Return the number of tokens that a model's positions reach, or None where its config does not say."""
+    for part in (config, config.get("text_config") or {}):
+        found = part.get("max_position_embeddings")
+        if isinstance(found, int):
+            return found
+    return None
+
+
+def list_cached() -> list[ModelInfo]:
+    """Return the model that ships and the models in the Hugging Face cache that MLX may be able to run."""
+    hub = hugging_face()
+    shipped = ModelInfo("(shipped)", _folder_size(embedded.PATH), str(embedded.PATH))
+    try:
+        repositories = hub.scan_cache_dir().repos
+    except hub.errors.CacheNotFound:
+        return [shipped]
+    models = [repository for repository in repositories if repository.repo_type == "model"]
+    return [shipped, *(_info(model) for model in sorted(models, key=lambda one: str(one.repo_id)) if _has_weights(model))]
+
+
+def _info(repository: Any) -> ModelInfo:
+    path = str(next(iter(repository.revisions)).snapshot_path)
+    return ModelInfo(repository.repo_id, repository.size_on_disk, path, repository.last_modified)
+
+
+def _has_weights(repository: Any) -> bool:
+    names = {file.file_name for revision in repository.revisions for file in revision.files}
+    return "config.json" in names and any(name.endswith(".safetensors") for name in names)
+
+
+def _folder_size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+
+
+def remove(model: str) -> int:
+    """Delete a model from the Hugging Face cache and return the bytes freed. Raises ModelNotFoundError."""
+    hub = hugging_face()
+    try:
+        cache = hub.scan_cache_dir()
+    except hub.errors.CacheNotFound:
+        repositories = []
+    else:
+        repositories = [one for one in cache.repos if one.repo_type == "model" and one.repo_id == model]
+    if not repositories:
+        raise ModelNotFoundError(
+            f"{model!r} is not in the cache; 'abstractllm models list' shows what is.",
+            searched=[str(hub.constants.HF_HUB_CACHE)],
+            provider="mlx",
+        )
+    strategy = cache.delete_revisions(*(revision.commit_hash for revision in repositories[0].revisions))
+    strategy.execute()
+    return int(strategy.expected_freed_size)

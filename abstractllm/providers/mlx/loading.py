@@ -1,0 +1,81 @@
+"""A model's folder -> weights in memory, in the number format that is fastest here."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from abstractllm.errors import AbstractLLMError, InvalidParameterError, ModelLoadingError, UnsupportedModelError
+from abstractllm.providers.mlx.backend import available_memory, import_mlx, on_cpu
+
+logger = logging.getLogger("abstractllm.mlx")
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+def check_dtype(dtype: object) -> str:
+    """Return the `dtype` setting. Raises InvalidParameterError."""
+    if dtype not in DTYPES:
+        raise InvalidParameterError("dtype", f"dtype={dtype!r} is not valid: use one of {', '.join(DTYPES)}.")
+    return str(dtype)
+
+
+def load_weights(path: Path, dtype: str) -> Any:
+    """Load and evaluate the model in a folder. Call on the MLX thread.
+
+    With `dtype="auto"` the weights stay as they are on a GPU, and become float32 on the CPU when that takes at most
+    half of the available memory: only float32 products go through an optimised BLAS. Raises ModelLoadingError, or
+    UnsupportedModelError for an architecture that mlx-lm does not know.
+    """
+    mx = import_mlx()
+    from mlx_lm.utils import load_model
+
+    try:
+        model, _ = load_model(path, lazy=True)
+        _convert(model, dtype)
+        mx.eval(model.parameters())
+    except AbstractLLMError:
+        raise
+    except Exception as error:
+        raise _loading_error(path, error) from error
+    return model
+
+
+def _loading_error(path: Path, error: Exception) -> AbstractLLMError:
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, ValueError) and ("not supported" in str(error) or "custom module" in str(error)):
+        return UnsupportedModelError(f"The model in {path} cannot run here ({what}).", provider="mlx")
+    return ModelLoadingError(
+        f"The model in {path} cannot be loaded ({what}). If its files are incomplete, fetch it again.", provider="mlx"
+    )
+
+
+def _convert(model: Any, dtype: str) -> None:
+    """Bring the weights, not yet evaluated, into the number format that is asked for."""
+    import mlx.core as mx
+
+    if dtype == "auto":
+        if not on_cpu(mx) or not _fits(model):
+            return
+        dtype = "float32"
+    from mlx_lm.utils import dequantize_model
+
+    dequantize_model(model)
+    model.set_dtype(getattr(mx, dtype))
+
+
+def _fits(model: Any) -> bool:
+    """Whether float32 weights take at most half of the memory that is free."""
+    from mlx_lm.utils import get_total_parameters
+
+    free = available_memory()
+    needed = 4 * int(get_total_parameters(model))
+    if free is None or needed <= free // 2:
+        return True
+    logger.warning(
+        "The weights stay in their own number format: as float32 they would need %.1f GB of %.1f GB that are free.",
+        needed / 1e9,
+        free / 1e9,
+    )
+    return False

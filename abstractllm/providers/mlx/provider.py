@@ -1,0 +1,203 @@
+"""The provider itself: requests in, deltas out. The work is done by the modules beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, ClassVar
+
+from abstractllm.capabilities import Capabilities, ModelCapability
+from abstractllm.errors import ContextWindowExceededError, MissingDependencyError, UnsupportedFeatureError, install_command
+from abstractllm.interface import MessageLike, Tool
+from abstractllm.messages import to_messages
+from abstractllm.parameters import ModelParameter
+from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
+from abstractllm.providers.call import Call
+from abstractllm.providers.mlx import backend, hub
+from abstractllm.providers.mlx.answer import Answer, Prepared
+from abstractllm.providers.mlx.delivery import LoopSink, Sink, ThreadSink
+from abstractllm.providers.mlx.loading import check_dtype
+from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_pool
+from abstractllm.providers.mlx.sampling import Sampling, make_sampler
+from abstractllm.providers.mlx.worker import mlx_thread
+from abstractllm.types import GenerateRequest, GenerateResponse, Message
+
+MAX_TOKENS = 2048
+"""Tokens of an answer where nothing else is said, or as many as the context has room for."""
+
+
+class MLXProvider(BaseProvider):
+    """Runs a model in this process with MLX.
+
+    Settings: `model` is a folder or a Hugging Face repository id, the model that ships when left out; `dtype` is
+    "auto" (float32 on the CPU if memory allows, as it is elsewhere), "float32", "float16" or "bfloat16".
+
+    Requests of all providers with one model run in one batch. `max_tokens` is cut to what the context has room for.
+    """
+
+    name: ClassVar[str] = "mlx"
+    parameters: ClassVar[frozenset[str]] = frozenset(
+        {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice"}
+    )
+    settings: ClassVar[frozenset[str]] = frozenset({"model", "dtype"})
+    defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
+
+    def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
+        super().__init__(config, **settings)
+        check_dtype(self.get_param("dtype"))
+        self._known: tuple[ModelKey, Capabilities] | None = None
+
+    def get_capabilities(self) -> Capabilities:
+        """Return what the model can do, from its config and chat template; None for one not yet on this machine.
+
+        Raises ModelNotFoundError or ModelLoadingError when there is no model or its config cannot be read.
+        """
+        key = self._key()
+        if self._known is None or self._known[0] != key:
+            self._known = key, _capabilities(key)
+        return self._known[1]
+
+    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[Tool] | None = None) -> int:
+        """Return the tokens of the prompt, template and tools included; loads the model if it is not loaded."""
+        from abstractllm.tools import to_tool_definitions
+
+        turns = (Message("user", messages),) if isinstance(messages, str) else to_messages(messages)
+        tokenizer = self._loading().result().tokenizer
+        return len(tokenizer.encode(tokenizer.render(turns, to_tool_definitions(tools or ()))))
+
+    def load(self) -> None:
+        """Load the model, downloading it first if it is not on this machine; raises ModelError."""
+        self._check_open()
+        self._loading().result()
+
+    def unload(self) -> None:
+        """Free the weights, unless another provider uses them; the next request loads them again."""
+        model_pool().release(self._key(), self)
+
+    @classmethod
+    def list_models(cls) -> list[ModelInfo]:
+        """Return the model that ships and those in the Hugging Face cache."""
+        return hub.list_cached()
+
+    @classmethod
+    def pull_model(cls, model: str) -> str:
+        """Download a model into the Hugging Face cache, with a progress bar on a terminal."""
+        return str(hub.fetch(model))
+
+    @classmethod
+    def remove_model(cls, model: str) -> int:
+        """Delete a model from the Hugging Face cache; returns the bytes freed."""
+        return hub.remove(model)
+
+    @classmethod
+    def diagnose(cls) -> list[Finding]:
+        """Return versions, device and BLAS, and what to install for more speed."""
+        try:
+            mx = backend.import_mlx()
+        except MissingDependencyError as error:
+            return [Finding("mlx", "not installed", str(error))]
+        versions = [Finding(name, backend.version(name) or "unknown") for name in ("mlx", "mlx-lm", "transformers")]
+        return [*versions, Finding("device", str(mx.default_device())), *_diagnose_blas(mx)]
+
+    def _check(self, request: GenerateRequest) -> None:
+        if request.tool_choice not in (None, "auto", "none"):
+            raise UnsupportedFeatureError(
+                "tool_choice", "This provider cannot force a tool call; use 'auto' or 'none'.", provider=self.name
+            )
+
+    def _key(self) -> ModelKey:
+        return ModelKey(self.get_param("model"), check_dtype(self.get_param("dtype")))
+
+    def _loading(self) -> Future[LoadedModel]:
+        mlx_thread().check()
+        return model_pool().get(self._key(), self)
+
+    def _stream(self, request: GenerateRequest, call: Call) -> Iterator[GenerateResponse]:
+        model = self._loading().result()
+        sink = ThreadSink()
+        _submit(model, _prepare(model, request), call, sink)
+        yield from sink
+
+    async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
+        model = await asyncio.wrap_future(self._loading())
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
+        sink = LoopSink(mlx_thread().outbox)
+        _submit(model, prepared, call, sink)
+        async for delta in sink:
+            yield delta
+
+
+def _prepare(model: LoadedModel, request: GenerateRequest) -> Prepared:
+    """Render and tokenise a request. Raises ContextWindowExceededError when no room is left for an answer."""
+    tools = () if request.tool_choice == "none" else request.tools
+    prompt = model.tokenizer.render(request.messages, tools)
+    tokens = model.tokenizer.encode(prompt)
+    return Prepared(
+        prompt=tokens,
+        max_tokens=_room(model, len(tokens), request.max_tokens or MAX_TOKENS),
+        sampler=make_sampler(Sampling.of(request), request.seed),
+        reader=model.tokenizer.reader(request, prompt),
+        model=model.key.model or model.path.name,
+        stream=request.stream,
+    )
+
+
+def _room(model: LoadedModel, prompt_tokens: int, max_tokens: int) -> int:
+    """Return how many tokens the answer may have."""
+    window = model.context_window
+    if window is None:
+        return max_tokens
+    if prompt_tokens >= window:
+        raise ContextWindowExceededError(
+            f"The prompt has {prompt_tokens} tokens, and the model's context holds {window}, answer included. Shorten the"
+            " prompt or the files, or use a model with a longer context.",
+            context_window=window,
+            prompt_tokens=prompt_tokens,
+            provider="mlx",
+        )
+    return min(max_tokens, window - prompt_tokens)
+
+
+def _submit(model: LoadedModel, prepared: Prepared, call: Call, sink: Sink) -> None:
+    answer = Answer(prepared, call, sink)
+    model.submit(answer)
+    call.on_cancel(lambda: model.drop(answer))
+
+
+def _capabilities(key: ModelKey) -> Capabilities:
+    path = hub.find_locally(key.model)
+    template = hub.read_template(path) if path else None
+    return {
+        ModelCapability.STREAMING: True,
+        ModelCapability.ASYNC: True,
+        ModelCapability.MULTI_TURN: True,
+        ModelCapability.PARALLEL_INFERENCE: True,
+        ModelCapability.SYSTEM_PROMPT: True,
+        ModelCapability.VISION: False,
+        ModelCapability.DOCUMENTS: False,
+        ModelCapability.EMBEDDINGS: False,
+        ModelCapability.STRUCTURED_OUTPUT: False,
+        ModelCapability.MAX_TOKENS: MAX_TOKENS,
+        ModelCapability.CONTEXT_WINDOW: hub.context_window(hub.read_config(path)) if path else None,
+        ModelCapability.TOOL_USE: None if path is None else "tools" in (template or ""),
+        ModelCapability.FUNCTION_CALLING: None if path is None else "tools" in (template or ""),
+    }
+
+
+def _diagnose_blas(mx: Any) -> Iterator[Finding]:
+    if platform.system() != "Linux" or not backend.on_cpu(mx):
+        return
+    blas = backend.load_blas()
+    if blas.library is not None:
+        threads = "" if blas.threads is None else f", {blas.threads} thread(s)"
+        yield Finding("BLAS", f"{blas.library}{threads}")
+        return
+    yield Finding(
+        "BLAS",
+        "the one in MLX's wheel, which is slow",
+        "Install an optimised BLAS: on Debian or Ubuntu 'apt-get install libopenblas0-pthread', elsewhere "
+        + install_command("fast-cpu"),
+    )

@@ -1,0 +1,167 @@
+"""Chat templates and tokens of one model: conversation -> prompt, and the reader of the model's output.
+
+Stands on mlx-lm's tokenizer wrapper, which knows the markers and tool-call formats of model families. Loads no weights.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from abstractllm.errors import (
+    InvalidParameterError,
+    ModelLoadingError,
+    UnsupportedFeatureError,
+    UnsupportedModelError,
+)
+from abstractllm.text.chat import merged_turns, template_messages, template_tools, without_system
+from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level
+from abstractllm.text.reader import OutputReader
+from abstractllm.text.sections import Section
+from abstractllm.types import GenerateRequest, Message, ToolDefinition
+
+
+class ChatTokenizer:
+    """The tokenizer of one model. Safe to use from any thread: one at a time uses the library's object."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+        self._lock = threading.Lock()
+        self._bytes: dict[int, bytes] = {}
+        self._added = {token: added.content for token, added in wrapper.added_tokens_decoder.items()}
+        self._hidden = self._hidden_tokens()
+        self._is_byte_level = _is_byte_level(wrapper)
+
+    @classmethod
+    def load(cls, path: Path, stop_tokens: object) -> ChatTokenizer:
+        """Load the tokenizer in a model's folder. `stop_tokens` are the ids that its config names, or None.
+
+        Raises ModelLoadingError.
+        """
+        from mlx_lm.tokenizer_utils import load
+
+        try:
+            return cls(load(path, {"trust_remote_code": False}, eos_token_ids=stop_tokens))
+        except Exception as error:
+            raise ModelLoadingError(
+                f"The tokenizer in {path} cannot be loaded ({type(error).__name__}: {error}). Fetch the model again.",
+                provider="mlx",
+            ) from error
+
+    @property
+    def stop_tokens(self) -> set[int]:
+        """Ids of the tokens that end an answer."""
+        return set(self._wrapper.eos_token_ids)
+
+    def render(self, messages: Sequence[Message], tools: Sequence[ToolDefinition]) -> str:
+        """Return the prompt's text, with the beginning of the answer.
+
+        Templates that refuse a system prompt or two turns of one role in a row get the conversation in a shape that
+        they take. Raises UnsupportedModelError for a model without a template, UnsupportedFeatureError for tools that
+        its template or parser does not know, InvalidParameterError when the template refuses every shape.
+        """
+        self._check_template(tools)
+        failure: Exception | None = None
+        for shape in _shapes(messages):
+            try:
+                with self._lock:
+                    return self._apply(shape, tools)
+            except Exception as error:  # templates raise whatever they like
+                failure = failure or error
+        raise InvalidParameterError(
+            "messages", f"The model's chat template refuses this conversation: {failure}", provider="mlx"
+        ) from failure
+
+    def encode(self, prompt: str) -> list[int]:
+        """Return the token ids of a rendered prompt."""
+        with self._lock:
+            return list(self._wrapper.encode(prompt, add_special_tokens=False, verbose=False))
+
+    def reader(self, request: GenerateRequest, prompt: str) -> OutputReader:
+        """Return the reader for the answer to `prompt`, which was rendered from `request`."""
+        sections = list(self._sections(bool(request.tools)))
+        opened = [section for section in sections if prompt.rstrip().endswith(section.start)]
+        return OutputReader(
+            self._detokenizer(),
+            stops=request.stop,
+            sections=sections,
+            inside=opened[0] if opened else None,
+            parser=self._wrapper.tool_parser,
+            tools=template_tools(request.tools),
+        )
+
+    def _apply(self, messages: Sequence[Message], tools: Sequence[ToolDefinition]) -> str:
+        rendered = self._wrapper.apply_chat_template(
+            template_messages(messages),
+            tools=template_tools(tools) or None,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        return str(rendered)
+
+    def _check_template(self, tools: Sequence[ToolDefinition]) -> None:
+        if not self._wrapper.has_chat_template:
+            raise UnsupportedModelError(
+                "This model has no chat template, so it cannot hold a conversation; use an instruct or chat model.",
+                provider="mlx",
+            )
+        if tools and not self._wrapper.has_tool_calling:
+            raise UnsupportedFeatureError(
+                "tools", "mlx-lm knows no way to read this model's tool calls; use another model.", provider="mlx"
+            )
+
+    def _sections(self, with_tools: bool) -> Iterator[Section]:
+        """Yield the marked stretches in this model's output."""
+        if self._wrapper.has_thinking:
+            yield Section("reasoning", self._wrapper.think_start, self._wrapper.think_end)
+        if with_tools and self._wrapper.has_tool_calling:
+            yield Section("tool_call", self._wrapper.tool_call_start, self._wrapper.tool_call_end or "")
+
+    def _hidden_tokens(self) -> set[int]:
+        """Special tokens that users do not see; markers of sections are read, so they stay."""
+        markers = "".join(f"{section.start}{section.end}" for section in self._sections(with_tools=True))
+        added = self._wrapper.added_tokens_decoder
+        return {token for token, entry in added.items() if entry.special and entry.content not in markers}
+
+    def _detokenizer(self) -> Detokenizer:
+        return ByteDetokenizer(self._token_bytes) if self._is_byte_level else WindowDetokenizer(self._decode)
+
+    def _token_bytes(self, token: int) -> bytes:
+        found = self._bytes.get(token)
+        if found is None:
+            found = self._bytes[token] = self._look_up(token)
+        return found
+
+    def _look_up(self, token: int) -> bytes:
+        if token in self._hidden:
+            return b""
+        if token in self._added:
+            return self._added[token].encode()
+        with self._lock:
+            piece = self._wrapper.convert_ids_to_tokens(token)
+        return byte_level(piece) if piece is not None else b""
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        visible = [token for token in tokens if token not in self._hidden]
+        with self._lock:
+            return str(self._wrapper.decode(visible))
+
+
+def _shapes(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """Yield the conversation as it is, then in plainer and plainer shapes."""
+    yield messages
+    yield merged_turns(messages)
+    plain = without_system(messages)
+    yield plain
+    yield merged_turns(plain)
+
+
+def _is_byte_level(wrapper: Any) -> bool:
+    import json
+
+    backend = getattr(wrapper, "backend_tokenizer", None)
+    if backend is None or backend.decoder is None:
+        return False
+    return bool(json.loads(backend.decoder.__getstate__()).get("type") == "ByteLevel")

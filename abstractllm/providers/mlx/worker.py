@@ -1,0 +1,175 @@
+"""The one thread of the process in which all MLX work happens.
+
+MLX binds streams, lazy arrays and random state to threads (mlx-lm issues 1181 and 1256), so models are loaded, stepped
+and dropped here, for life. The thread steps all busy engines in turn. It knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+from abstractllm.errors import UnsupportedOperationError
+
+logger = logging.getLogger("abstractllm.mlx")
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """Something that has work to do, in steps. Every method runs on the MLX thread."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+
+    def step(self) -> None:
+        """Do a small piece of work. Must not raise."""
+
+    def fail_all(self, error: Exception) -> None:
+        """End every request with this error."""
+
+
+class Outbox:
+    """Collects what is to be done on event loops, and sends it once per step and loop.
+
+    Waking a loop costs a system call, so 32 rows of one batch share one.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = defaultdict(list)
+
+    def put(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        """Have `call` run on `loop` after this step."""
+        self._calls[loop].append(call)
+
+    def flush(self) -> None:
+        """Send what has been collected. A closed loop has no readers left, so its share is dropped."""
+        calls, self._calls = self._calls, defaultdict(list)
+        for loop, batch in calls.items():
+            try:
+                loop.call_soon_threadsafe(_run_each, batch)
+            except RuntimeError:
+                logger.debug("an event loop closed before its answers were read")
+
+
+def _run_each(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
+class MLXThread:
+    """The thread, its inbox, and the engines that it steps. Get the process's one from `mlx_thread()`."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self._pid = os.getpid()
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._engines: list[Engine] = []
+        self._stopped = False
+        self._thread = threading.Thread(target=self._work, name="abstractllm-mlx", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise UnsupportedOperationError where nothing that is posted would ever be done."""
+        if os.getpid() != self._pid:
+            raise UnsupportedOperationError(
+                "This process was forked after MLX had been used, and MLX does not survive a fork. Start worker"
+                " processes before the first request, or with multiprocessing's 'spawn' method.",
+                provider="mlx",
+            )
+        if self._stopped:
+            raise UnsupportedOperationError("The interpreter is shutting down.", provider="mlx")
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have `call` run on the MLX thread before the next step. It must not raise."""
+        self.check()
+        self._inbox.put(call)
+
+    def run(self, call: Callable[[], T]) -> Future[T]:
+        """Have `call` run on the MLX thread, and return the future of its result."""
+        done: Future[T] = Future()
+
+        def work() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                done.set_result(call())
+            except BaseException as error:  # handed to whoever waits for the future
+                done.set_exception(error)
+
+        self.post(work)
+        return done
+
+    def add_engine(self, engine: Engine) -> None:
+        """Step this engine from now on. Call on the MLX thread."""
+        self._engines.append(engine)
+
+    def remove_engine(self, engine: Engine) -> None:
+        """Step this engine no more. Call on the MLX thread."""
+        self._engines = [one for one in self._engines if one is not engine]
+
+    def stop(self) -> None:
+        """End every request with an error and end the thread. Safe to call twice."""
+        if os.getpid() != self._pid or self._stopped:
+            return
+        self._stopped = True
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while self._take_in():
+            for engine in list(self._engines):
+                if engine.busy:
+                    engine.step()
+            self.outbox.flush()
+        for engine in self._engines:
+            engine.fail_all(UnsupportedOperationError("The interpreter is shutting down.", provider="mlx"))
+        self.outbox.flush()
+
+    def _take_in(self) -> bool:
+        """Run what has been posted; wait for something when there is no other work. False at the end."""
+        waiting = not any(engine.busy for engine in self._engines)
+        while True:
+            try:
+                call = self._inbox.get(block=waiting)
+            except queue.Empty:
+                return True
+            if call is None:
+                return False
+            waiting = False
+            call()
+
+
+_lock = threading.Lock()
+_thread: MLXThread | None = None
+
+
+def mlx_thread() -> MLXThread:
+    """Return the process's MLX thread, started at the first call."""
+    global _thread
+    with _lock:
+        if _thread is None:
+            _thread = MLXThread()
+            atexit.register(_thread.stop)
+        return _thread
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread may have held the lock at that moment, and is gone."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+

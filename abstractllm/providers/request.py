@@ -1,0 +1,130 @@
+"""What a user passes -> a checked `GenerateRequest`, and an instance's configuration from all its sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from abstractllm.capabilities import ALWAYS_SUPPORTED
+from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
+from abstractllm.messages import to_messages
+from abstractllm.parameters import CHECKS, check_parameters, from_text
+from abstractllm.types import GenerateRequest, Message, Part, TextPart, ToolDefinition
+
+if TYPE_CHECKING:
+    from abstractllm.interface import File, Tool
+    from abstractllm.providers.base import BaseProvider
+
+
+def instance_config(provider: type[BaseProvider], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a provider's configuration: what is given, else the environment, else the provider's defaults.
+
+    The environment variable of a name is `ABSTRACTLLM_<PROVIDER>_<NAME>`. Raises InvalidParameterError for an
+    unknown name or a bad value, UnsupportedFeatureError for a parameter that the provider does not carry out.
+    """
+    accepted = provider.settings | {"system_prompt"}
+    named = {name: value for name, value in given.items() if value is not None}
+    merged = {**provider.defaults, **_environment(provider, accepted), **named}
+    checked = check_parameters(merged, also=accepted)
+    for name in checked:
+        if name not in accepted and name not in provider.parameters | ALWAYS_SUPPORTED | {"options"}:
+            raise UnsupportedFeatureError(
+                name, f"This provider does not support the parameter {name!r}; leave it out.", provider=provider.name
+            )
+    return checked
+
+
+def _environment(provider: type[BaseProvider], accepted: frozenset[str]) -> dict[str, Any]:
+    prefix = f"ABSTRACTLLM_{provider.name}_".upper().replace("-", "_")
+    names = accepted | provider.parameters | ALWAYS_SUPPORTED
+    return {name: from_text(name, os.environ[prefix + name.upper()]) for name in names if prefix + name.upper() in os.environ}
+
+
+def build_request(
+    config: Mapping[str, Any],
+    prompt: str | None,
+    system_prompt: str | None,
+    files: Sequence[File] | None,
+    stream: bool,
+    tools: Sequence[Tool] | None,
+    params: Mapping[str, Any],
+) -> GenerateRequest:
+    """Return the request that a call means, with `config` for what the call does not say.
+
+    Raises InvalidParameterError or FileProcessingError; nothing has been done by then but reading the files.
+    """
+    values = {name: value for name, value in config.items() if name in CHECKS}
+    values |= check_parameters(params, also=("messages",))
+    values["options"] = {**config.get("options", {}), **values.get("options", {})}
+    conversation = values.pop("messages", None)
+    definitions = _definitions(tools)
+    _check_combination(values, definitions)
+    return GenerateRequest(
+        messages=_conversation(conversation, prompt, system_prompt, config.get("system_prompt"), files),
+        tools=definitions,
+        stream=bool(stream),
+        **values,
+    )
+
+
+def _conversation(
+    conversation: object,
+    prompt: str | None,
+    system_prompt: str | None,
+    default_system_prompt: str | None,
+    files: Sequence[File] | None,
+) -> tuple[Message, ...]:
+    """Put the conversation together: system prompt, earlier turns, the user's turn with its files."""
+    messages = () if conversation is None else to_messages(conversation)
+    if prompt is not None or not messages:
+        messages = (*messages, Message("user", _prompt(prompt)))
+    messages = _with_files(messages, files)
+    if system_prompt is None and all(message.role != "system" for message in messages):
+        system_prompt = default_system_prompt
+    if system_prompt:
+        messages = (Message("system", system_prompt), *messages)
+    return messages
+
+
+def _prompt(prompt: object) -> str:
+    if not isinstance(prompt, str):
+        kind = "missing" if prompt is None else f"a {type(prompt).__name__}"
+        raise InvalidParameterError("prompt", f"The prompt is {kind}; pass a string, or a conversation as messages=.")
+    if not prompt.strip():
+        raise InvalidParameterError("prompt", "The prompt is empty; pass the text to answer.")
+    return prompt
+
+
+def _with_files(messages: tuple[Message, ...], files: Sequence[File] | None) -> tuple[Message, ...]:
+    """Attach files before the text of the last turn, which must be the user's."""
+    if not files:
+        return messages
+    from abstractllm.files import read_files
+
+    last = messages[-1]
+    if last.role != "user":
+        raise InvalidParameterError("files", "files attach to the user's last turn; pass a prompt beside them.")
+    said: tuple[Part, ...] = (TextPart(last.content),) if isinstance(last.content, str) else last.content
+    return (*messages[:-1], replace(last, content=(*read_files(files), *said)))
+
+
+def _definitions(tools: Sequence[Tool] | None) -> tuple[ToolDefinition, ...]:
+    if not tools:
+        return ()
+    from abstractllm.tools import to_tool_definitions
+
+    return to_tool_definitions(tools)
+
+
+def _check_combination(values: Mapping[str, Any], tools: tuple[ToolDefinition, ...]) -> None:
+    """Refuse parameters that make no sense together."""
+    choice = values.get("tool_choice")
+    if choice not in (None, "auto", "none", "required") and choice not in {tool.name for tool in tools}:
+        known = ", ".join(tool.name for tool in tools) or "none are given"
+        raise InvalidParameterError("tool_choice", f"tool_choice={choice!r} names no tool; the tools: {known}.")
+    if choice == "required" and not tools:
+        raise InvalidParameterError("tool_choice", "tool_choice='required' needs tools.")
+    if values.get("top_logprobs") is not None and not values.get("logprobs"):
+        raise InvalidParameterError("top_logprobs", "top_logprobs needs logprobs=True.")

@@ -1,0 +1,143 @@
+"""One running request: joining, deadlines, observers. Knows no backend and neither thread nor loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from abstractllm.accumulator import ResponseAccumulator, call_deltas
+from abstractllm.errors import GenerationError, RequestTimeoutError, UnsupportedOperationError
+from abstractllm.providers.call import Call
+from abstractllm.types import GenerateRequest, GenerateResponse, Timeout
+
+logger = logging.getLogger("abstractllm")
+
+EventKind = Literal["started", "finished", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationEvent:
+    """What observers are told: a request has started, finished, failed or been cancelled.
+
+    `response` is what had arrived by then, `seconds` the time since the start.
+    """
+
+    kind: EventKind
+    provider: str
+    request: GenerateRequest
+    response: GenerateResponse | None = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+
+
+Observer = Callable[[GenerationEvent], None]
+
+
+class Run:
+    """The state of one running request of the provider named `provider`."""
+
+    def __init__(
+        self, provider: str, request: GenerateRequest, accumulator: ResponseAccumulator, observers: list[Observer]
+    ) -> None:
+        self.call = Call(request.timeout)
+        self._provider = provider
+        self._request = request
+        self._accumulator = accumulator
+        self._observers = observers
+        self._tool_calls = 0
+
+    def accept(self, delta: GenerateResponse) -> GenerateResponse:
+        """Return the delta in the form that users see, having joined it to the answer.
+
+        Raises UnsupportedOperationError when the provider has been closed meanwhile.
+        """
+        self._check_wanted()
+        if delta.tool_calls:
+            pieces = call_deltas(delta.tool_calls, first=self._tool_calls)
+            delta = replace(delta, tool_calls=(), tool_call_deltas=delta.tool_call_deltas + pieces)
+        if delta.tool_call_deltas:
+            self._tool_calls = max(self._tool_calls, *(piece.index + 1 for piece in delta.tool_call_deltas))
+        self._accumulator.add(delta)
+        return delta
+
+    def finish(self) -> None:
+        """Raise GenerationError unless the answer is whole, UnsupportedOperationError where a close cut it off."""
+        if not self._accumulator.finished:
+            self._check_wanted()
+        if not self._accumulator.finished:
+            raise GenerationError(
+                "The answer ended without a finish_reason, so it may be cut off.",
+                response=self._accumulator.response,
+                provider=self._provider,
+            )
+
+    def _check_wanted(self) -> None:
+        if self.call.cancelled:
+            raise UnsupportedOperationError(
+                "The provider was closed while this request ran; create a new one.", provider=self._provider
+            )
+
+    def failure(self, error: Exception) -> GenerationError:
+        """Return the typed error for one that the provider did not expect."""
+        return GenerationError(
+            f"{type(error).__name__}: {error}", response=self._accumulator.response, provider=self._provider
+        )
+
+    def notify(self, kind: EventKind, error: BaseException | None = None) -> None:
+        """Tell the observers. One that raises is logged and harms neither the request nor the others."""
+        if not self._observers:
+            return
+        response = None if kind == "started" else self._accumulator.response
+        seconds = time.monotonic() - self.call.started
+        event = GenerationEvent(kind, self._provider, self._request, response, error, seconds)
+        for observer in list(self._observers):
+            try:
+                observer(event)
+            except Exception:
+                logger.exception("An observer of %s raised", self._provider)
+
+
+async def limited(source: AsyncIterator[GenerateResponse], call: Call) -> AsyncGenerator[GenerateResponse, None]:
+    """Yield the deltas of `source`; raise RequestTimeoutError when one is later than the call's limits allow."""
+    if call.timeout == Timeout():
+        async for delta in source:
+            yield delta
+        return
+    first = True
+    while True:
+        limits = dict(_limits(call, first=first))
+        name = min(limits, key=lambda limit: limits[limit], default="total")
+        scope = asyncio.timeout(limits.get(name))
+        try:
+            async with scope:
+                delta = await anext(source)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise _too_late(name, call.timeout) from error
+        first = False
+        yield delta
+
+
+def _limits(call: Call, *, first: bool) -> Iterator[tuple[str, float]]:
+    """Yield the limits in seconds that hold for the next delta."""
+    left = call.remaining()
+    if left is not None:
+        yield "total", left
+    if first and call.timeout.first_event is not None:
+        yield "first_event", call.timeout.first_event
+    if not first and call.timeout.idle is not None:
+        yield "idle", call.timeout.idle
+
+
+def _too_late(name: str, timeout: Timeout) -> RequestTimeoutError:
+    seconds = getattr(timeout, name)
+    return RequestTimeoutError(
+        f"The limit of {seconds:g} s for {name!r} passed; raise timeout or ask for fewer tokens.", limit=name
+    )

@@ -1,0 +1,270 @@
+"""Which providers there are, by name: entry points of installed packages, and what was registered at run time.
+
+Entry points are read at the first question, never at import, and only the provider that is asked for is imported.
+Names no provider itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from abstractllm.errors import (
+    DISTRIBUTION,
+    ConfigurationError,
+    MissingDependencyError,
+    PluginError,
+    UnsupportedProviderError,
+    did_you_mean,
+    install_command,
+)
+from abstractllm.interface import AbstractLLMInterface
+
+GROUP = "abstractllm.providers"
+"""Entry point group; a value is `package.module:Class`."""
+
+ProviderClass = type[AbstractLLMInterface]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderInfo:
+    """A provider as its package declares it.
+
+    `target` is `package.module:Class`; `distribution` and `version` are of the package that declares it, None for
+    one registered at run time. `error` says why it cannot be used, as far as that is known.
+    """
+
+    name: str
+    target: str
+    distribution: str | None = None
+    version: str | None = None
+    error: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Who declares it, for messages."""
+        if self.distribution is None:
+            return f"{self.target}, registered at run time"
+        return f"{self.target} of {self.distribution} {self.version or ''}".rstrip()
+
+
+class _Registry:
+    """What is known so far; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._installed: Mapping[str, tuple[ProviderInfo, ...]] | None = None
+        self._registered: dict[str, ProviderInfo] = {}
+        self._classes: dict[str, ProviderClass] = {}
+
+    def claims(self) -> dict[str, tuple[ProviderInfo, ...]]:
+        """Return all names with those who claim them; one registered at run time is alone."""
+        with self._lock:
+            if self._installed is None:
+                self._installed = _claims(entry_points(group=GROUP))
+            return {**self._installed, **{name: (info,) for name, info in self._registered.items()}}
+
+    def loaded(self, name: str) -> ProviderClass | None:
+        """Return the class of a provider that was asked for before."""
+        with self._lock:
+            return self._classes.get(name)
+
+    def keep(self, name: str, provider: ProviderClass) -> None:
+        """Remember the class of a provider."""
+        with self._lock:
+            self._classes[name] = provider
+
+    def register(self, info: ProviderInfo, provider: ProviderClass | None) -> None:
+        """Add a provider, or put it in the place of one with the same name."""
+        with self._lock:
+            self._registered[info.name] = info
+            self._classes.pop(info.name, None)
+            if provider is not None:
+                self._classes[info.name] = provider
+
+
+_registry = _Registry()
+
+
+def get_provider_class(name: str) -> ProviderClass:
+    """Return the class of the provider `name`, importing it and nothing else.
+
+    Raises UnsupportedProviderError for an unknown name, MissingDependencyError when a library that the provider
+    needs is not installed, and PluginError when its package is broken, is claimed by two packages, or was made for
+    another version of the provider API.
+    """
+    known = _registry.loaded(name)
+    if known is not None:
+        return known
+    claims = _registry.claims()
+    if name not in claims:
+        raise UnsupportedProviderError(_unknown(name, claims))
+    info = _only(claims[name])
+    provider = _checked(info, _import(info))
+    _registry.keep(name, provider)
+    return provider
+
+
+def register_provider(name: str, target: type[Any] | str, *, replace: bool = False) -> None:
+    """Make a provider known for the life of this process, such as one defined in a notebook.
+
+    `target` is its class or `"package.module:Class"`, which is imported when it is asked for. Raises
+    ConfigurationError for a bad name, and for one that is taken unless `replace` is true; PluginError for a class
+    that is no provider.
+    """
+    _check_name(name)
+    taken = _registry.claims().get(name)
+    if taken and not replace:
+        raise ConfigurationError(
+            f"The name {name!r} is taken by {taken[0].source}; choose another one, or pass replace=True."
+        )
+    if isinstance(target, str):
+        _registry.register(ProviderInfo(name, _check_target(name, target)), None)
+        return
+    info = ProviderInfo(name, f"{target.__module__}:{target.__qualname__}")
+    _registry.register(info, _checked(info, target))
+
+
+def list_providers() -> list[ProviderInfo]:
+    """Return the providers that are declared, sorted by name, without importing any; a broken one harms nothing."""
+    found = []
+    for _, infos in sorted(_registry.claims().items()):
+        error = _ambiguity(infos) if len(infos) > 1 else None
+        found.extend(_with_error(info, error) for info in infos)
+    return found
+
+
+def check_provider(name: str) -> ProviderInfo:
+    """Return what is declared about a provider with `error` set if importing it fails; it does get imported.
+
+    Raises UnsupportedProviderError for an unknown name.
+    """
+    claims = _registry.claims()
+    if name not in claims:
+        raise UnsupportedProviderError(_unknown(name, claims))
+    try:
+        get_provider_class(name)
+    except ConfigurationError as error:
+        return _with_error(claims[name][0], error.message)
+    return claims[name][0]
+
+
+def _claims(declared: Iterable[EntryPoint]) -> dict[str, tuple[ProviderInfo, ...]]:
+    """Group entry points by name; a distribution that is found twice, as with editable installs, counts once."""
+    found: dict[str, dict[tuple[str, str], ProviderInfo]] = {}
+    for entry in declared:
+        info = _info(entry)
+        found.setdefault(info.name, {}).setdefault(((info.distribution or "").lower(), info.target), info)
+    return {name: tuple(infos.values()) for name, infos in found.items()}
+
+
+def _info(entry: EntryPoint) -> ProviderInfo:
+    if entry.dist is None:
+        return ProviderInfo(entry.name, entry.value)
+    return ProviderInfo(entry.name, entry.value, _normalized(entry.dist.name), entry.dist.version)
+
+
+def _normalized(distribution: str | None) -> str:
+    return (distribution or "unknown").replace("_", "-").replace(".", "-").lower()
+
+
+def _with_error(info: ProviderInfo, error: str | None) -> ProviderInfo:
+    return ProviderInfo(info.name, info.target, info.distribution, info.version, error)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    return f"No provider is named {name!r}.{did_you_mean(name, names)} Installed are: {', '.join(names) or 'none'}."
+
+
+def _only(infos: tuple[ProviderInfo, ...]) -> ProviderInfo:
+    if len(infos) > 1:
+        raise PluginError(_ambiguity(infos))
+    return infos[0]
+
+
+def _ambiguity(infos: tuple[ProviderInfo, ...]) -> str:
+    sources = " and ".join(info.source for info in infos)
+    return f"The provider name {infos[0].name!r} is claimed by {sources}; uninstall all but one."
+
+
+def _check_name(name: str) -> None:
+    if not name or not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise ConfigurationError(
+            f"{name!r} cannot name a provider; use ASCII letters, digits, '-' and '_', as in a config string."
+        )
+
+
+def _check_target(name: str, target: str) -> str:
+    module, colon, attribute = target.partition(":")
+    if not (module and colon and attribute):
+        raise ConfigurationError(f"The target {target!r} of {name!r} must be a class or 'package.module:Class'.")
+    return target
+
+
+def _import(info: ProviderInfo) -> object:
+    """Return the object that `info.target` names."""
+    module, _, path = info.target.partition(":")
+    try:
+        found: object = importlib.import_module(module)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
+    except (MissingDependencyError, PluginError):
+        raise
+    except ImportError as error:
+        raise _import_failure(info, error) from error
+    except Exception as error:
+        raise PluginError(_broken(info, error)) from error
+    return found
+
+
+def _import_failure(info: ProviderInfo, error: ImportError) -> ConfigurationError:
+    """Tell a library that is not installed from a provider whose own module is missing or broken."""
+    missing = (error.name or "").partition(".")[0]
+    ours = info.target.partition(":")[0].partition(".")[0]
+    absent = isinstance(error, ModuleNotFoundError) and missing and missing not in sys.stdlib_module_names
+    if not absent or missing == ours:
+        return PluginError(_broken(info, error))
+    return MissingDependencyError(
+        f"The provider {info.name!r} needs {missing!r}, which is not installed. Run: {_install(info)}"
+    )
+
+
+def _install(info: ProviderInfo) -> str:
+    """Return the command that brings a provider's libraries; an extra of ours is named like its provider."""
+    if info.distribution is None:
+        return "pip install, with the name of the package that has it"
+    if info.distribution == _normalized(DISTRIBUTION):
+        return install_command(info.name)
+    return f"pip install --upgrade {info.distribution}"
+
+
+def _broken(info: ProviderInfo, error: Exception) -> str:
+    advice = "upgrade or uninstall that package" if info.distribution else "correct it and register it again"
+    return (
+        f"The provider {info.name!r} ({info.source}) cannot be imported: {type(error).__name__}: {error}. "
+        f"Every other provider still works; {advice}."
+    )
+
+
+def _checked(info: ProviderInfo, found: object) -> ProviderClass:
+    """Return `found` as a provider's class, or raise PluginError."""
+    if not inspect.isclass(found) or not issubclass(found, AbstractLLMInterface):
+        raise PluginError(
+            f"The provider {info.name!r} ({info.source}) is no subclass of AbstractLLMInterface, which it must be."
+        )
+    from abstractllm.providers.base import API_VERSION
+
+    version = getattr(found, "api_version", API_VERSION)
+    if version != API_VERSION:
+        raise PluginError(
+            f"The provider {info.name!r} ({info.source}) is made for version {version} of the provider API, and this "
+            f"is version {API_VERSION}. Install a version of it that fits."
+        )
+    return found

@@ -1,0 +1,233 @@
+"""The data that requests and answers are made of: frozen, slotted, without behaviour beyond reading.
+
+This module knows no provider, does no I/O and validates nothing; checks live in `parameters` and `capabilities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
+Reasoning = Literal["none", "low", "medium", "high"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of text; `name` is the file it came from, if any."""
+
+    text: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image as encoded bytes (PNG, JPEG, GIF or WebP), or by `url` when `data` is empty."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+    name: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPart:
+    """A document that a provider reads itself, such as a PDF."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+    name: str | None = None
+
+
+Part = TextPart | ImagePart | DocumentPart
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call that the model asks for.
+
+    `arguments` are decoded. When the model's text could not be decoded, `arguments` is empty and
+    `invalid` holds that text.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    invalid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a call in a stream: deltas with one `index` join to one call.
+
+    `id` and `name` come once, `arguments` is a piece of JSON text.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    `content` is text or parts. `tool_calls` belong to an assistant turn, `tool_call_id` to a tool's
+    result. `provider_data` is what one provider wants back unchanged, such as signed reasoning.
+    """
+
+    role: Role
+    content: str | tuple[Part, ...] = ""
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+    provider_data: Mapping[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the turn, without images and documents."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool as the model sees it: `parameters` is a JSON Schema of an object. `function` runs it, if known."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    function: Callable[..., Any] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one answer; `cached_tokens` are those of the prompt that needed no computing."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and answer together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one request went, in seconds: waiting, until the first token, from there to the end."""
+
+    queued: float = 0.0
+    first_token: float = 0.0
+    decode: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds from submission to the last token."""
+        return self.queued + self.first_token + self.decode
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, its natural-log probability under the raw model, and its likeliest alternatives."""
+
+    token: str
+    logprob: float
+    bytes: bytes
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateResponse:
+    """A whole answer or, in a stream, one delta.
+
+    Joined deltas equal the whole answer. In a stream `tool_call_deltas` carry the calls and the last delta
+    carries `finish_reason`, `usage`, `timings` and `stop_string`; in a whole answer `tool_calls` are decoded.
+    `choice` is the number of the answer when several were asked for; then the whole answer's `choices` has
+    them all. `parsed` is the validated value when a `response_format` was given.
+    """
+
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_deltas: tuple[ToolCallDelta, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    stop_string: str | None = None
+    model: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    choice: int = 0
+    choices: tuple[GenerateResponse, ...] = ()
+    parsed: Any = None
+    provider_data: Mapping[str, Any] | None = None
+    raw_response: Any = field(default=None, repr=False, compare=False)
+
+    def has_tool_calls(self) -> bool:
+        """Whether the model asks for at least one tool call."""
+        return bool(self.tool_calls)
+
+    def to_message(self) -> Message:
+        """Return the answer as an assistant turn, ready to be put into `messages`."""
+        return Message(
+            "assistant",
+            self.content,
+            tool_calls=self.tool_calls,
+            reasoning=self.reasoning or None,
+            provider_data=self.provider_data,
+        )
+
+    def __str__(self) -> str:
+        return self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Limits in seconds; None is no limit.
+
+    `connect` until a connection stands, `first_event` until the first delta, `idle` between two deltas,
+    `total` for all, retries included.
+    """
+
+    connect: float | None = None
+    first_event: float | None = None
+    idle: float | None = None
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """A checked, immutable request, as a provider receives it. None means "not given"."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolDefinition, ...] = ()
+    stream: bool = False
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    logit_bias: Mapping[int, float] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    tool_choice: str | None = None
+    response_format: Any = None
+    retries: int | None = None
+    reasoning: Reasoning | None = None
+    timeout: Timeout | None = None
+    priority: int = 0
+    deterministic: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)

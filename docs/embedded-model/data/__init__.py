@@ -1,0 +1,1 @@
+"""Synthetic conversations: every text is made here, nothing is taken from elsewhere."""

@@ -1,0 +1,32 @@
+"""Which conversations are seen when: copying first, then one tool, then everything."""
+
+from .chat import chat_turns
+from .copying import lookup, repetition
+from .dialogue import Conversation, chat_with_tools, tool_conversation
+from .words import Words
+
+MILLION = 1_000_000
+PORTUGUESE = 0.15
+
+
+def copying_share(seen: int) -> float:
+    """Share of pure copying after ``seen`` tokens: all at first, next to nothing after 1.5 million."""
+    return max(0.02, 1.0 - max(0.0, seen - 0.2 * MILLION) / MILLION)
+
+
+def sample(words: Words, seen: int) -> Conversation:
+    """One training conversation for the stage reached after ``seen`` tokens."""
+    if words.chance(copying_share(seen)):
+        return Conversation(words.pick((repetition, lookup, lookup))(words))
+    portuguese = words.chance(PORTUGUESE)
+    if seen < 2 * MILLION:
+        return tool_conversation(words, portuguese, sizes=(1,), turns=(1, 2, 3)) if words.chance(0.9) else Conversation(chat_turns(words, portuguese))
+    if seen < 4 * MILLION:
+        sizes: tuple[int, ...] = (1, 1, 2, 2, 3)
+        return tool_conversation(words, portuguese, sizes) if words.chance(0.8) else Conversation(chat_turns(words, portuguese))
+    roll = words.rng.random()
+    if roll < 0.75:
+        return tool_conversation(words, portuguese)
+    if roll < 0.83:
+        return chat_with_tools(words, portuguese)
+    return Conversation(chat_turns(words, portuguese))

@@ -1,0 +1,211 @@
+"""Train the model: ``python train.py --out RUN``. Seeded, resumable, on CPU processes or one GPU.
+
+Data is made on the fly from (seed, step, process), so a resumed run sees what an unbroken one would have seen.
+"""
+
+import argparse
+import os
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from data.mixture import sample
+from data.words import Words
+from model import ModelConfig, TinyChat
+from optimiser import Optimiser
+from tokenizer import assistant_mask, chat_template
+from tokenizers import Tokenizer
+from torch import Tensor
+
+SHIPPED = Path(__file__).parents[2] / "abstractllm" / "embedded"
+Example = tuple[list[int], list[bool]]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
+    parser.add_argument("--tokenizer", type=Path, default=SHIPPED / "tokenizer.json")
+    parser.add_argument("--template", type=Path, default=SHIPPED / "chat_template.jinja")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=5000, help="where training ends")
+    parser.add_argument("--decay-steps", type=int, default=1200, help="over how many last steps the rate falls to zero")
+    parser.add_argument("--tokens", type=int, default=12_000, help="tokens a step, over all processes")
+    parser.add_argument("--matrix-rate", type=float, default=0.02)
+    parser.add_argument("--other-rate", type=float, default=0.003)
+    parser.add_argument("--processes", type=int, default=2, help="on the CPU")
+    parser.add_argument("--save-every", type=int, default=100)
+    return parser.parse_args()
+
+
+class Source:
+    """Batches for one process."""
+
+    def __init__(self, options: argparse.Namespace, rank: int, world: int) -> None:
+        self.tokenizer = Tokenizer.from_file(str(options.tokenizer))
+        self.template = chat_template(options.template)
+        self.seed, self.rank, self.budget = options.seed, rank, options.tokens // world
+        self.longest = 1536
+
+    def examples(self, step: int, seen: int) -> list[Example]:
+        """About ``budget`` tokens of conversations, the shortest first."""
+        rng = Random(f"{self.seed}/{step}/{self.rank}")
+        words, found, total = Words(rng), [], 0
+        while total < self.budget:
+            talk = sample(words, seen)
+            tokens = self.tokenizer.encode(self.template.render(messages=talk.messages, tools=talk.tools)).ids
+            if len(tokens) <= self.longest:
+                found.append((tokens, assistant_mask(tokens, self.tokenizer)))
+                total += len(tokens)
+        return sorted(found, key=lambda example: len(example[0]))
+
+    def batches(self, step: int, seen: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Tokens, weights of the loss and positions, in pieces of at most about 3,000 padded tokens."""
+        pieces: list[list[Example]] = [[]]
+        for example in self.examples(step, seen):
+            if pieces[-1] and len(example[0]) * (len(pieces[-1]) + 1) > 3072:
+                pieces.append([])
+            pieces[-1].append(example)
+        rng = np.random.default_rng([self.seed, step, self.rank])
+        return [pad(piece, rng, stretch=seen > 8_000_000) for piece in pieces]
+
+
+def pad(examples: list[Example], rng: np.random.Generator, stretch: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Stack ``examples``: full weight on the assistant's tokens, a fifth of the others at 0.15.
+
+    ``stretch`` opens a gap in the positions of some rows, so that long contexts are not new to the model.
+    """
+    width = max(len(tokens) for tokens, _ in examples)
+    tokens = np.zeros((len(examples), width), dtype=np.int64)
+    weights = np.zeros((len(examples), width), dtype=np.float32)
+    positions = np.tile(np.arange(width), (len(examples), 1))
+    for row, (ids, mask) in enumerate(examples):
+        tokens[row, : len(ids)] = ids
+        weights[row, : len(ids)] = np.where(mask, 1.0, (rng.random(len(ids)) < 0.2) * 0.15)
+        if stretch and rng.random() < 0.15:
+            positions[row, rng.integers(1, len(ids)) :] += rng.integers(1, 2500)
+    return torch.from_numpy(tokens), torch.from_numpy(weights), torch.from_numpy(positions)
+
+
+def loss_of(net: TinyChat, tokens: Tensor, weights: Tensor, positions: Tensor) -> Tensor:
+    """The weighted sum of the losses of the next tokens."""
+    with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
+        hidden = net(tokens[:, :-1], positions[:, :-1])
+        chosen = weights[:, 1:] > 0
+        logits = net.logits(hidden[chosen])
+    losses = F.cross_entropy(logits.float(), tokens[:, 1:][chosen], reduction="none")
+    return (losses * weights[:, 1:][chosen]).sum()
+
+
+def rate(step: int, options: argparse.Namespace) -> float:
+    """Warm-up, plateau, and a straight fall to zero."""
+    return min(1.0, (step + 1) / 40, max(0.0, options.steps - step) / options.decay_steps)
+
+
+class Trainer:
+    """One process of the training."""
+
+    def __init__(self, options: argparse.Namespace, rank: int, world: int) -> None:
+        torch.manual_seed(options.seed)
+        self.options, self.rank, self.world = options, rank, world
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.net = TinyChat(ModelConfig()).to(self.device)
+        self.average = {name: p.detach().clone() for name, p in self.net.named_parameters()}
+        self.optimiser = Optimiser(self.net, rank, world, options.matrix_rate, options.other_rate)
+        self.source = Source(options, rank, world)
+        self.step = self.seen = 0
+        if (options.out / "last.pt").exists():
+            self.load(torch.load(options.out / "last.pt", map_location=self.device))
+
+    def train_step(self) -> tuple[float, float]:
+        """One update; the mean loss and the norm of the gradient."""
+        batches = self.source.batches(self.step, self.seen)
+        total = sum(float(weights[:, 1:].sum()) for _, weights, _ in batches)
+        self.net.zero_grad(set_to_none=True)
+        loss_sum = 0.0
+        for batch in batches:
+            loss = loss_of(self.net, *(part.to(self.device) for part in batch)) / total
+            loss.backward()
+            loss_sum += loss.item()
+        norm = self.share_gradients()
+        self.optimiser.step(rate(self.step, self.options))
+        self.step += 1
+        self.seen += self.options.tokens
+        keep = min(0.99, self.step / (self.step + 20))
+        for name, p in self.net.named_parameters():
+            self.average[name].lerp_(p.detach(), 1 - keep)
+        return loss_sum, norm
+
+    def share_gradients(self) -> float:
+        """Average over the processes and clip."""
+        parameters = list(self.net.parameters())
+        if self.world > 1:
+            flat = torch.cat([p.grad.flatten() for p in parameters])
+            dist.all_reduce(flat)
+            flat /= self.world
+            for p, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                p.grad = piece.view_as(p)
+        return float(torch.nn.utils.clip_grad_norm_(parameters, 1.0))
+
+    def save(self) -> None:
+        """Write ``last.pt``, never half of it."""
+        if self.rank:
+            return
+        state = {
+            "net": self.net.state_dict(), "average": self.average, "optimiser": self.optimiser.state(), "step": self.step, "seen": self.seen,
+            "config": asdict(self.net.config),
+        }  # fmt: skip
+        torch.save(state, self.options.out / "new.pt")
+        os.replace(self.options.out / "new.pt", self.options.out / "last.pt")
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.net.load_state_dict(state["net"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        self.optimiser.load(state["optimiser"])
+        self.step, self.seen = state["step"], state["seen"]
+
+    def run(self) -> None:
+        """Train to the last step."""
+        began, first = time.time(), self.step
+        while self.step < self.options.steps:
+            loss, norm = self.train_step()
+            if self.rank == 0 and self.step % 10 == 0:
+                speed = (self.step - first) * self.options.tokens / (time.time() - began)
+                print(f"{time.strftime('%H:%M:%S')} step {self.step} seen {self.seen / 1e6:.2f}M loss {loss:.4f} norm {norm:.2f} rate {rate(self.step, self.options):.3f} tok/s {speed:.0f}", flush=True)
+            if self.step % self.options.save_every == 0 or self.step == self.options.steps:
+                self.save()
+
+
+def work(rank: int, world: int, options: argparse.Namespace) -> None:
+    """The body of one process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if world > 1:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{options.out / 'meeting-point'}", rank=rank, world_size=world)
+    Trainer(options, rank, world).run()
+
+
+def main() -> None:
+    """Start one process for a GPU, several for a CPU."""
+    options = parse_arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "meeting-point").unlink(missing_ok=True)
+    world = 1 if torch.cuda.is_available() else options.processes
+    if world == 1:
+        work(0, 1, options)
+    else:
+        mp.spawn(work, args=(world, options), nprocs=world)
+
+
+if __name__ == "__main__":
+    main()
