@@ -1,10 +1,123 @@
-"""One interface to every language model, sync and async, and the best way to run one in-process on MLX."""
+"""One interface to every language model, sync and async, and the best way to run one in-process on MLX.
+
+The public names, each loaded when it is first used: importing this package imports nothing else.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from abstractllm.capabilities import Capabilities as Capabilities, ModelCapability as ModelCapability
+    from abstractllm.errors import (
+        AbstractLLMError as AbstractLLMError,
+        AuthenticationError as AuthenticationError,
+        ConfigurationError as ConfigurationError,
+        ContentFilterError as ContentFilterError,
+        ContextWindowExceededError as ContextWindowExceededError,
+        FileProcessingError as FileProcessingError,
+        GenerationError as GenerationError,
+        ImageProcessingError as ImageProcessingError,
+        IncompleteOutputError as IncompleteOutputError,
+        InvalidParameterError as InvalidParameterError,
+        InvalidRequestError as InvalidRequestError,
+        MissingDependencyError as MissingDependencyError,
+        ModelError as ModelError,
+        ModelLoadingError as ModelLoadingError,
+        ModelNotFoundError as ModelNotFoundError,
+        OutputValidationError as OutputValidationError,
+        PluginError as PluginError,
+        ProviderAPIError as ProviderAPIError,
+        ProviderConnectionError as ProviderConnectionError,
+        QueueFullError as QueueFullError,
+        QuotaExceededError as QuotaExceededError,
+        RequestTimeoutError as RequestTimeoutError,
+        ToolArgumentError as ToolArgumentError,
+        UnsupportedFeatureError as UnsupportedFeatureError,
+        UnsupportedModelError as UnsupportedModelError,
+        UnsupportedOperationError as UnsupportedOperationError,
+        UnsupportedProviderError as UnsupportedProviderError,
+    )
+    from abstractllm.factory import create_llm as create_llm
+    from abstractllm.interface import AbstractLLMInterface as AbstractLLMInterface
+    from abstractllm.parameters import ModelParameter as ModelParameter
+    from abstractllm.registry import (
+        ProviderInfo as ProviderInfo,
+        list_providers as list_providers,
+        register_provider as register_provider,
+    )
+    from abstractllm.streams import AsyncResponseStream as AsyncResponseStream, ResponseStream as ResponseStream
+    from abstractllm.types import (
+        DocumentPart as DocumentPart,
+        GenerateRequest as GenerateRequest,
+        GenerateResponse as GenerateResponse,
+        ImagePart as ImagePart,
+        Message as Message,
+        TextPart as TextPart,
+        Timeout as Timeout,
+        Timings as Timings,
+        TokenLogprob as TokenLogprob,
+        ToolCall as ToolCall,
+        ToolCallDelta as ToolCallDelta,
+        ToolDefinition as ToolDefinition,
+        Usage as Usage,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AbstractLLMError",
+    "AbstractLLMInterface",
+    "AsyncResponseStream",
+    "AuthenticationError",
+    "Capabilities",
+    "ConfigurationError",
+    "ContentFilterError",
+    "ContextWindowExceededError",
+    "DocumentPart",
+    "FileProcessingError",
+    "GenerateRequest",
+    "GenerateResponse",
+    "GenerationError",
+    "ImagePart",
+    "ImageProcessingError",
+    "IncompleteOutputError",
+    "InvalidParameterError",
+    "InvalidRequestError",
+    "Message",
+    "MissingDependencyError",
+    "ModelCapability",
+    "ModelError",
+    "ModelLoadingError",
+    "ModelNotFoundError",
+    "ModelParameter",
+    "OutputValidationError",
+    "PluginError",
+    "ProviderAPIError",
+    "ProviderConnectionError",
+    "ProviderInfo",
+    "QueueFullError",
+    "QuotaExceededError",
+    "RequestTimeoutError",
+    "ResponseStream",
+    "TextPart",
+    "Timeout",
+    "Timings",
+    "TokenLogprob",
+    "ToolArgumentError",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolDefinition",
+    "UnsupportedFeatureError",
+    "UnsupportedModelError",
+    "UnsupportedOperationError",
+    "UnsupportedProviderError",
+    "Usage",
+    "__version__",
+    "create_llm",
+    "list_providers",
+    "register_provider",
+]
 
 _PLACES = {
     "abstractllm.capabilities": ("Capabilities", "ModelCapability"),
@@ -31,6 +144,7 @@ _PLACES = {
         "QueueFullError",
         "QuotaExceededError",
         "RequestTimeoutError",
+        "ToolArgumentError",
         "UnsupportedFeatureError",
         "UnsupportedModelError",
         "UnsupportedOperationError",
@@ -39,7 +153,7 @@ _PLACES = {
     "abstractllm.factory": ("create_llm",),
     "abstractllm.interface": ("AbstractLLMInterface",),
     "abstractllm.parameters": ("ModelParameter",),
-    "abstractllm.registry": ("list_providers", "register_provider"),
+    "abstractllm.registry": ("ProviderInfo", "list_providers", "register_provider"),
     "abstractllm.streams": ("AsyncResponseStream", "ResponseStream"),
     "abstractllm.types": (
         "DocumentPart",
@@ -50,9 +164,27 @@ _PLACES = {
         "TextPart",
         "Timeout",
         "Timings",
+        "TokenLogprob",
         "ToolCall",
         "ToolCallDelta",
         "ToolDefinition",
         "Usage",
     ),
 }
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load the module of a public name and return what the name stands for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found: object = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Return the public names beside those that every module has."""
+    return sorted({*globals(), *__all__})

@@ -16,7 +16,7 @@ def decode_arguments(text: str) -> dict[str, Any] | None:
         return {}
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -75,7 +75,8 @@ class _ChoiceBuilder:
         if delta.reasoning:
             self.reasoning.append(delta.reasoning)
         self.logprobs.extend(delta.logprobs)
-        for call in (*delta.tool_call_deltas, *call_deltas(delta.tool_calls, first=len(self.calls))):
+        first = max((*self.calls, *(call.index for call in delta.tool_call_deltas)), default=-1) + 1
+        for call in (*delta.tool_call_deltas, *call_deltas(delta.tool_calls, first=first)):
             self.calls.setdefault(call.index, _CallBuilder(call.index)).add(call)
         self.provider_data.update(delta.provider_data or {})
         for name in self._LATEST:
@@ -102,7 +103,11 @@ class ResponseAccumulator:
         self._choices: dict[int, _ChoiceBuilder] = {}
 
     def add(self, delta: GenerateResponse) -> None:
-        """Take the next delta."""
+        """Take the next delta; one that is a whole answer with several `choices` stands for all of them."""
+        for one in delta.choices:
+            self.add(one)
+        if delta.choices:
+            return
         self._choices.setdefault(delta.choice, _ChoiceBuilder(delta.choice)).add(delta)
 
     @property
@@ -125,4 +130,3 @@ def join(deltas: Iterable[GenerateResponse]) -> GenerateResponse:
     for delta in deltas:
         accumulator.add(delta)
     return accumulator.response
-

@@ -15,37 +15,23 @@ import logging
 import os
 import queue
 import threading
-import time
-import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextlib import aclosing
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 from abstractllm.errors import UnsupportedOperationError
+from abstractllm.threads import EXIT_GRACE, at_exit, check_not_forked
 
 logger = logging.getLogger("abstractllm")
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 BUFFER = 16
 """Items that wait between a producer and its consumer before the producer is held back."""
 
 _VANISHED_CHECK = 1.0
 """Seconds after which a held-back producer looks whether its consumer's event loop still exists."""
-
-_EXIT_GRACE = 2.0
-"""Seconds that the interpreter's exit gives running work to end by itself."""
-
-
-def _check_not_forked(pid: int) -> None:
-    if os.getpid() != pid:
-        raise UnsupportedOperationError(
-            "This process was forked from one that had already used this provider or made sync calls, and threads do"
-            " not survive a fork. Create the provider in the child, before any use in the parent, or start processes"
-            " with multiprocessing's 'spawn' method."
-        )
 
 
 class _End:
@@ -116,7 +102,7 @@ class _ThreadToLoop(Generic[T]):
             return False
         return True
 
-    async def consume(self) -> AsyncIterator[T]:
+    async def consume(self) -> AsyncGenerator[T, None]:
         """Yield the items as they come; raise what the producer raised."""
         while True:
             while not self._items:
@@ -156,132 +142,15 @@ async def iterate_in_thread(
 
     job = executor.submit(contextvars.copy_context().run, channel.produce, make)
     job.add_done_callback(channel.drop)
-    _readers.add(leave)
+    at_exit.add(leave)
+    job.add_done_callback(lambda _: at_exit.discard(leave))
     try:
         async with aclosing(channel.consume()) as items:
             async for item in items:
                 yield item
     finally:
-        _readers.discard(leave)
         leave()
         job.cancel()
-
-
-_readers: set[Callable[[], None]] = set()
-"""How to make each running `iterate_in_thread` let go of its generator."""
-
-
-_Job = tuple["concurrent.futures.Future[Any]", Callable[[], Any]]
-
-
-class DaemonThreads(concurrent.futures.Executor):
-    """An executor of at most `limit` threads, which the interpreter's exit does not wait for without end.
-
-    The standard library's executor is joined at exit before any exit handler runs, so that one stream that nobody
-    reads to its end would keep the process alive for ever. Here, what runs at exit is told to stop and given a moment.
-    """
-
-    def __init__(self, limit: int, name: str) -> None:
-        self._pid = os.getpid()
-        self._limit = limit
-        self._name = name
-        self._lock = threading.Lock()
-        self._closed = False
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._threads: list[threading.Thread] = []
-        weakref.finalize(self, _dismiss, self._jobs, self._threads).atexit = False
-        _executors.add(self)
-
-    def submit(
-        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> concurrent.futures.Future[T]:
-        """Have `function` called in a thread. Raises UnsupportedOperationError once shut down, and after a fork."""
-        _check_not_forked(self._pid)
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        with self._lock:
-            if self._closed:
-                raise UnsupportedOperationError("This provider is closed; create a new one.")
-            self._jobs.put((future, functools.partial(function, *args, **kwargs)))
-            if not self._idle.acquire(blocking=False):
-                self._grow()
-        return future
-
-    def _grow(self) -> None:
-        if len(self._threads) == self._limit:
-            return
-        name = f"{self._name}-{len(self._threads)}"
-        thread = threading.Thread(target=_serve, args=(self._jobs, self._idle), name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs and end the threads after those that wait, or that run, with `cancel_futures`."""
-        if os.getpid() != self._pid:
-            return
-        with self._lock:
-            waiting = [] if self._closed or not cancel_futures else _drain(self._jobs)
-            if not self._closed:
-                _dismiss(self._jobs, self._threads)
-            self._closed = True
-        for future, _ in waiting:
-            future.cancel()
-        if wait:
-            self.join(None)
-
-    def join(self, until: float | None) -> None:
-        """Wait until the threads have ended, or until the monotonic clock shows `until`."""
-        for thread in self._threads:
-            thread.join(None if until is None else max(0.0, until - time.monotonic()))
-
-
-_executors: weakref.WeakSet[DaemonThreads] = weakref.WeakSet()
-
-
-def _serve(jobs: queue.SimpleQueue[_Job | None], idle: threading.Semaphore) -> None:
-    """Run jobs until None comes. Knows no executor, so that one which is forgotten can be collected."""
-    while (job := jobs.get()) is not None:
-        _work(*job)
-        del job  # an idle thread would keep the last one alive
-        idle.release()
-
-
-def _work(future: concurrent.futures.Future[Any], function: Callable[[], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(function())
-    except BaseException as error:  # handed to whoever holds the future
-        future.set_exception(error)
-
-
-def _dismiss(jobs: queue.SimpleQueue[_Job | None], threads: list[threading.Thread]) -> None:
-    for _ in threads:
-        jobs.put(None)
-
-
-def _drain(jobs: queue.SimpleQueue[_Job | None]) -> list[_Job]:
-    found: list[_Job] = []
-    while True:
-        try:
-            job = jobs.get_nowait()
-        except queue.Empty:
-            return found
-        if job is not None:
-            found.append(job)
-
-
-@atexit.register
-def _end_threads() -> None:
-    """At exit: make every generator's reader leave, and give the threads a moment to close them."""
-    until = time.monotonic() + _EXIT_GRACE
-    for leave in list(_readers):
-        leave()
-    executors = list(_executors)
-    for executor in executors:
-        executor.shutdown(wait=False, cancel_futures=True)
-    for executor in executors:
-        executor.join(until)
 
 
 class _LoopToThread(Generic[T]):
@@ -347,7 +216,7 @@ class Portal:
 
     def check(self) -> None:
         """Raise UnsupportedOperationError where waiting for this portal could never end."""
-        _check_not_forked(self._pid)
+        check_not_forked(self._pid)
         if self._closed:
             raise UnsupportedOperationError("The interpreter is exiting; async work can no longer be started.")
         if threading.current_thread() is self._thread:
@@ -360,15 +229,13 @@ class Portal:
         """Run the coroutine that `make` returns on the portal's loop and return its result."""
         self.check()
         work = _Work(make)
-        self._loop.call_soon_threadsafe(work.start)
         try:
+            self._loop.call_soon_threadsafe(work.start)
             return work.outcome.result()
         finally:
             self._stop(work)
 
-    def iterate(
-        self, make: Callable[[], AsyncGenerator[T, None]], *, buffer: int = BUFFER
-    ) -> Generator[T, None, None]:
+    def iterate(self, make: Callable[[], AsyncGenerator[T, None]], *, buffer: int = BUFFER) -> Generator[T, None, None]:
         """Yield the items of the async generator that `make` returns, which runs in one task of the portal's loop.
 
         A slow reader holds it back after `buffer` items. It is closed before this generator ends, however it ends.
@@ -377,8 +244,8 @@ class Portal:
         channel: _LoopToThread[T] = _LoopToThread(self._loop, buffer)
         work = _Work(lambda: channel.produce(make))
         work.outcome.add_done_callback(lambda outcome: channel.end(outcome.exception()))
-        self._loop.call_soon_threadsafe(work.start)
         try:
+            self._loop.call_soon_threadsafe(work.start)
             yield from channel.consume()
         finally:
             self._stop(work)
@@ -414,12 +281,16 @@ class _Work(Generic[T]):
         self._task: asyncio.Task[Callable[[], None]] | None = None
 
     def start(self) -> None:
+        if self.outcome.done():
+            return
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._task.add_done_callback(self._ended)
 
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        elif not self.outcome.done():  # an interrupt came before the start
+            self.outcome.set_exception(_cancelled())
 
     async def _run(self) -> Callable[[], None]:
         """Return how to set the outcome. Nothing but a cancellation may leave: a SystemExit would end the loop."""
@@ -432,9 +303,13 @@ class _Work(Generic[T]):
 
     def _ended(self, task: asyncio.Task[Callable[[], None]]) -> None:
         if task.cancelled():
-            self.outcome.set_exception(UnsupportedOperationError("The work was cancelled before it had ended."))
+            self.outcome.set_exception(_cancelled())
         else:
             task.result()()
+
+
+def _cancelled() -> UnsupportedOperationError:
+    return UnsupportedOperationError("The work was cancelled before it had ended.")
 
 
 async def _cancel_all() -> None:
@@ -443,7 +318,7 @@ async def _cancel_all() -> None:
     for task in others:
         task.cancel()
     if others:
-        await asyncio.wait(others, timeout=_EXIT_GRACE)
+        await asyncio.wait(others, timeout=EXIT_GRACE)
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
@@ -462,10 +337,9 @@ def portal() -> Portal:
 
 
 def _after_fork() -> None:
-    """In a forked child: no thread but this one is left, and one of the lost ones may have held the lock."""
+    """In a forked child: another thread may have held the lock at that moment, and is gone."""
     global _lock
     _lock = threading.Lock()
-    _readers.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,8 +8,9 @@
     ├── InvalidRequestError             the request cannot be right, whoever serves it (also a ValueError)
     │   ├── InvalidParameterError       a parameter is unknown or out of its range
     │   ├── ContextWindowExceededError  prompt and answer do not fit into the model's context
-    │   └── FileProcessingError         a file cannot be attached
-    │       └── ImageProcessingError    an image cannot be attached
+    │   ├── FileProcessingError         a file cannot be attached
+    │   │   └── ImageProcessingError    an image cannot be attached
+    │   └── ToolArgumentError           a tool cannot be called with these arguments
     ├── UnsupportedFeatureError         this provider or model cannot do what was asked
     ├── UnsupportedOperationError       this call is not possible in the present state (closed, forked, wrong thread)
     ├── ModelError                      the model cannot be used
@@ -54,6 +55,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def shown(value: object) -> str:
+    """Return a value as it looks in code, at most 80 characters of it, for use in a message."""
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or a value inside itself too often
+        return f"a {type(value).__name__} that is too long to show"
 
 
 class AbstractLLMError(Exception):
@@ -109,9 +118,7 @@ class InvalidParameterError(InvalidRequestError):
 class ContextWindowExceededError(InvalidRequestError):
     """Prompt and answer do not fit. `context_window` and `prompt_tokens` are counts of tokens."""
 
-    def __init__(
-        self, message: str, *, context_window: int, prompt_tokens: int, provider: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, context_window: int, prompt_tokens: int, provider: str | None = None) -> None:
         super().__init__(message, provider=provider)
         self.context_window = context_window
         self.prompt_tokens = prompt_tokens
@@ -127,6 +134,16 @@ class FileProcessingError(InvalidRequestError):
 
 class ImageProcessingError(FileProcessingError):
     """An image cannot be attached."""
+
+
+class ToolArgumentError(InvalidRequestError):
+    """Arguments do not fit a tool's parameters. `tool` is its name, `problems` what is wrong, one line each."""
+
+    def __init__(self, tool: str, problems: Iterable[str], *, provider: str | None = None) -> None:
+        self.tool = tool
+        self.problems = tuple(problems)
+        lines = "".join(f"\n- {problem}" for problem in self.problems)
+        super().__init__(f"The arguments do not fit the tool {tool!r}; correct them:{lines}", provider=provider)
 
 
 class UnsupportedFeatureError(AbstractLLMError):
@@ -152,9 +169,7 @@ class ModelError(AbstractLLMError):
 class ModelNotFoundError(ModelError):
     """The model is nowhere to be found. `searched` lists where it was looked for."""
 
-    def __init__(
-        self, message: str, *, searched: Iterable[str] = (), provider: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, searched: Iterable[str] = (), provider: str | None = None) -> None:
         super().__init__(message, provider=provider)
         self.searched = tuple(searched)
 

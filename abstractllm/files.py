@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -23,8 +24,8 @@ MAX_BYTES = 20 * 1024 * 1024
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 """Size of the largest text file that is taken: about a million tokens, more than models read."""
 
-MAX_PIXELS = 100_000_000
-"""Width times height of the largest image that is taken."""
+MAX_PIXELS = 80_000_000
+"""Width times height of the largest image that is taken; decoding it takes up to four bytes a pixel."""
 
 _BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
@@ -35,7 +36,7 @@ _BYTE_ORDER_MARKS = (
 )
 
 _IMAGE_SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .gif .webp .bmp .tif .tiff .heic .heif .avif .ico .psd .jp2".split()
+    (".png", ".jpg", ".jpeg", ".jpe", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".ico")
 )
 
 _KNOWN_BINARIES = (
@@ -126,6 +127,9 @@ def _path(file: object) -> Path:
         name = os.fsdecode(file)
         if not name:
             raise InvalidParameterError("files", "files holds an empty path; leave it out.")
+        if re.match(r"(https?|ftp|file|data):", name, re.IGNORECASE):
+            message = f"The file {name!r} looks like a URL, and files are read from disk; download it first."
+            raise FileProcessingError(message, path=name)
         return Path(name)
     raise InvalidParameterError("files", f"files holds {_kind(file)}; each must be a path, as a str or a Path.")
 
@@ -146,8 +150,8 @@ def _read(path: Path, label: str) -> Part:
     return TextPart(_fenced(label, *_shown(path, _decoded(path, data))), label)
 
 
-def _failure(path: Path, message: str) -> FileProcessingError:
-    return FileProcessingError(f"The file {str(path)!r} {message}.", path=str(path))
+def _failure(path: Path, message: str, hint: str = "") -> FileProcessingError:
+    return FileProcessingError(f"The file {str(path)!r} {message}.{hint}", path=str(path))
 
 
 # Reading.
@@ -159,8 +163,10 @@ def _bytes(path: Path) -> bytes:
         _check_kind(path, path.stat())
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
+    except FileProcessingError:
+        raise
     except FileNotFoundError as error:
-        raise _failure(path, _missing(path)) from error
+        raise _missing(path) from error
     except PermissionError as error:
         raise _failure(path, "may not be read by this user; change its permissions") from error
     except (OSError, ValueError) as error:
@@ -181,20 +187,21 @@ def _check_kind(path: Path, status: os.stat_result) -> None:
 
 def _check_size(path: Path, size: int, limit: int) -> None:
     if size > limit:
-        raise _failure(path, f"is too large, with {size:,} bytes where {limit:,} are allowed; pass a smaller part of it")
+        raise _failure(path, f"is too large: {size:,} bytes, where {limit:,} are allowed; pass a part of it")
 
 
-def _missing(path: Path) -> str:
-    """Say that a file is missing, with the nearest name in its folder."""
-    if re.match(r"(https?|ftp|file|data):", str(path), re.IGNORECASE):
-        return "looks like a URL, and files are read from disk; download it first"
+def _missing(path: Path) -> FileProcessingError:
+    return _failure(path, f"does not exist, seen from {os.getcwd()!r}; check the path", _nearest(path))
+
+
+def _nearest(path: Path) -> str:
+    """Return a question about the nearest name in the folder of a missing file, if there is one."""
     try:
-        near = did_you_mean(path.name, os.listdir(path.parent))
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in itertools.islice(entries, 1000)]
     except OSError:
-        return f"does not exist, nor does its folder, seen from {os.getcwd()!r}; check the path"
-    return f"does not exist, seen from {os.getcwd()!r}; check the path.{near}".removesuffix(".").removesuffix("?") + (
-        "?" if near else ""
-    )
+        return ""
+    return did_you_mean(path.name, names)
 
 
 # Images.
@@ -363,12 +370,12 @@ def _table_text(rows: Sequence[Sequence[str]]) -> str:
     In a cell, a backslash goes before `|`, before a backslash and before a literal `<br>`; a line end is `<br>`.
     """
     width = max(len(row) for row in rows)
-    head, *body = ([*row, *[""] * (width - len(row))] for row in rows)
-    return "\n".join(_line(row) for row in (head, None, *body) for row in ([row] if row else [["---"] * width]))
+    lines = [_line(_cell(cell) for cell in (*row, *[""] * (width - len(row)))) for row in rows]
+    return "\n".join((lines[0], _line(["---"] * width), *lines[1:]))
 
 
 def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"
 
 
 def _cell(text: str) -> str:
@@ -384,10 +391,13 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     labels: list[str] = []
     for place in places:
         rivals = {other for other in places if other.name == place.name and other != place}
-        label = _short(place, rivals)
-        times = labels.count(label)
-        labels.append(label if not times else f"{label} ({times + 1})")
+        labels.append(_free(_short(place, rivals), labels))
     return labels
+
+
+def _free(label: str, taken: Sequence[str]) -> str:
+    numbered = (f"{label} ({number})" for number in itertools.count(2))
+    return next(one for one in itertools.chain([label], numbered) if one not in taken)
 
 
 def _short(place: Path, rivals: Iterable[Path]) -> str:

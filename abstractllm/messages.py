@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from abstractllm.accumulator import decode_arguments
-from abstractllm.errors import InvalidParameterError
+from abstractllm.errors import InvalidParameterError, shown
 from abstractllm.types import ImagePart, Message, Part, Role, TextPart, ToolCall
 
 _ROLES: Mapping[str, Role] = {role: role for role in get_args(Role)} | {"developer": "system", "human": "user"}
@@ -34,17 +33,28 @@ def _to_message(number: int, turn: object) -> Message:
         return turn
     if not isinstance(turn, Mapping):
         raise _bad(f"messages[{number}] is a {type(turn).__name__}; it must be a Message or a dict.")
-    role = _ROLES.get(str(turn.get("role")))
+    given = turn.get("role")
+    role = _ROLES.get(given) if isinstance(given, str) else None
     if role is None:
-        raise _bad(f"messages[{number}] has the role {turn.get('role')!r}; use one of {', '.join(get_args(Role))}.")
+        raise _bad(f"messages[{number}] has the role {shown(given)}; use one of {', '.join(get_args(Role))}.")
+    calls = _calls(number, turn.get("tool_calls"))
+    if turn.get("content") is None and not calls:
+        raise _bad(f"messages[{number}] has no content; give it a string or a list of parts.")
     return Message(
         role,
         _content(number, turn.get("content")),
-        name=turn.get("name"),
-        tool_calls=tuple(_call(number, call) for call in turn.get("tool_calls") or ()),
-        tool_call_id=turn.get("tool_call_id"),
-        reasoning=turn.get("reasoning"),
+        name=_text(number, turn, "name"),
+        tool_calls=calls,
+        tool_call_id=_text(number, turn, "tool_call_id"),
+        reasoning=_text(number, turn, "reasoning"),
     )
+
+
+def _text(number: int, holder: Mapping[str, Any], key: str) -> str | None:
+    value = holder.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise _bad(f"messages[{number}] has a {key} of type {type(value).__name__}; it must be a string.")
 
 
 def _content(number: int, content: object) -> str | tuple[Part, ...]:
@@ -52,47 +62,68 @@ def _content(number: int, content: object) -> str | tuple[Part, ...]:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, Iterable):
+    if isinstance(content, Iterable) and not isinstance(content, (Mapping, bytes)):
         return tuple(_part(number, part) for part in content)
     raise _bad(f"messages[{number}] has content of type {type(content).__name__}; use a string or a list of parts.")
 
 
 def _part(number: int, part: object) -> Part:
-    if isinstance(part, get_args(Part)):
-        return part  # type: ignore[return-value]
+    if isinstance(part, Part):
+        return part
     if isinstance(part, str):
         return TextPart(part)
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return TextPart(part["text"])
     if isinstance(part, Mapping) and part.get("type") == "image_url":
         return _image(number, part.get("image_url"))
-    raise _bad(f"messages[{number}] has a part that is neither text nor image_url: {part!r:.80}")
+    raise _bad(f"messages[{number}] has a part that is neither text nor image_url: {shown(part)}")
 
 
 def _image(number: int, source: object) -> ImagePart:
     url = source.get("url") if isinstance(source, Mapping) else source
     if not isinstance(url, str) or not url:
         raise _bad(f"messages[{number}] has an image_url without a url.")
-    if not url.startswith("data:"):
-        return ImagePart(b"", "", url=url)
-    header, _, body = url.partition(",")
+    if url.startswith("data:"):
+        return _data_image(number, url)
+    if "://" not in url:
+        raise _bad(f"messages[{number}] has the image_url {shown(url)}, which is no URL; pass local files as files=.")
+    return ImagePart(b"", "", url=url)
+
+
+def _data_image(number: int, url: str) -> ImagePart:
+    """Return the image in a `data:` URL (RFC 2397), which must be in base64."""
+    header, _, body = url.removeprefix("data:").partition(",")
+    media_type, *marks = header.split(";")
+    if not media_type.startswith("image/") or "base64" not in marks or not body:
+        raise _bad(f"messages[{number}] has an image_url that is not in the form data:image/TYPE;base64,DATA.")
     try:
-        return ImagePart(base64.b64decode(body, validate=True), header[5:].split(";")[0])
-    except binascii.Error as error:
+        return ImagePart(base64.b64decode(body, validate=True), media_type)
+    except ValueError as error:
         raise _bad(f"messages[{number}] has a data: image that is not valid base64.") from error
+
+
+def _calls(number: int, calls: object) -> tuple[ToolCall, ...]:
+    if calls is None:
+        return ()
+    if isinstance(calls, (str, bytes, Mapping)) or not isinstance(calls, Iterable):
+        raise _bad(f"messages[{number}] has tool_calls of type {type(calls).__name__}; it must be a list.")
+    return tuple(_call(number, call) for call in calls)
 
 
 def _call(number: int, call: object) -> ToolCall:
     if isinstance(call, ToolCall):
         return call
     function: Any = call.get("function", call) if isinstance(call, Mapping) else None
-    if not isinstance(call, Mapping) or not isinstance(function, Mapping) or not function.get("name"):
-        raise _bad(f"messages[{number}] has a tool call without a function name: {call!r:.80}")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(name, str) or not name:
+        raise _bad(f"messages[{number}] has a tool call without a function name: {shown(call)}")
+    identity = _text(number, call, "id") or ""
     arguments = function.get("arguments") or {}
-    identity = str(call.get("id") or "")
     if isinstance(arguments, Mapping):
-        return ToolCall(identity, function["name"], dict(arguments))
-    decoded = decode_arguments(str(arguments))
+        return ToolCall(identity, name, dict(arguments))
+    if not isinstance(arguments, str):
+        raise _bad(f"messages[{number}] calls {name!r} with arguments that are neither a dict nor JSON text.")
+    decoded = decode_arguments(arguments)
     if decoded is None:
-        return ToolCall(identity, function["name"], {}, invalid=str(arguments))
-    return ToolCall(identity, function["name"], decoded)
+        return ToolCall(identity, name, {}, invalid=arguments)
+    return ToolCall(identity, name, decoded)

@@ -6,12 +6,14 @@ Knows nothing of providers: whether one supports a parameter is the business of 
 from __future__ import annotations
 
 import math
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from enum import Enum
 from typing import Any
 
-from abstractllm.errors import InvalidParameterError, did_you_mean
+from abstractllm.errors import InvalidParameterError, did_you_mean, shown
 from abstractllm.types import Timeout
 
 
@@ -52,16 +54,16 @@ class ModelParameter(str, Enum):
 
 
 def _fail(name: str, value: object, expected: str) -> InvalidParameterError:
-    return InvalidParameterError(name, f"{name}={value!r} is not valid: it must be {expected}.")
+    return InvalidParameterError(name, f"{name}={shown(value)} is not valid: it must be {expected}.")
 
 
 def _number(low: float, high: float, expected: str, *, above: bool = False) -> Callable[[str, Any], float]:
     """Return a check for a finite number in [low, high], or in (low, high] with `above`."""
 
     def check(name: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _fail(name, value, expected)
-        if not low <= value <= high or (above and value == low):
+        if not low <= value <= high or (above and value == low) or abs(value) > sys.float_info.max:
             raise _fail(name, value, expected)
         return float(value)
 
@@ -85,7 +87,7 @@ def _flag(name: str, value: Any) -> bool:
 
 def _stop(name: str, value: Any) -> tuple[str, ...]:
     stops = (value,) if isinstance(value, str) else value
-    if not isinstance(stops, Iterable):
+    if not isinstance(stops, Iterable) or isinstance(stops, Mapping):
         raise _fail(name, value, "a string or a list of strings")
     found = tuple(stops)
     if not all(isinstance(stop, str) and stop for stop in found):
@@ -98,12 +100,16 @@ def _logit_bias(name: str, value: Any) -> dict[int, float]:
     if not isinstance(value, Mapping):
         raise _fail(name, value, expected)
     bounded = _number(-100, 100, expected)
-    try:
-        return {int(token): bounded(name, bias) for token, bias in value.items()}
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InvalidParameterError):
-            raise
-        raise _fail(name, value, expected) from error
+    return {_token_id(name, token, expected): bounded(name, bias) for token, bias in value.items()}
+
+
+def _token_id(name: str, token: object, expected: str) -> int:
+    """Return a key of `logit_bias` as a token id; JSON has only strings for keys, so digits are taken too."""
+    if isinstance(token, str) and re.fullmatch(r"[0-9]{1,19}", token):
+        return int(token)
+    if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+        raise _fail(name, token, expected)
+    return token
 
 
 def _timeout(name: str, value: Any) -> Timeout:
@@ -187,6 +193,7 @@ def check_parameters(given: Mapping[str, Any], *, also: Iterable[str] = ()) -> d
         checked[name] = value if name in accepted else CHECKS[name](name, value)
     return checked
 
+
 _TEXT = frozenset({"model", "api_key", "base_url", "system_prompt", "tool_choice", "reasoning", "stop"})
 
 
@@ -201,5 +208,5 @@ def from_text(name: str, text: str) -> Any:
 
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

@@ -11,7 +11,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -25,9 +25,10 @@ from abstractllm.errors import (
     install_command,
 )
 from abstractllm.interface import AbstractLLMInterface
+from abstractllm.providers.base import API_VERSION
 
 GROUP = "abstractllm.providers"
-"""Entry point group; a value is `package.module:Class`."""
+"""Entry point group; a value is `package.module:Class`, with `[extra]` after it if an extra brings its libraries."""
 
 ProviderClass = type[AbstractLLMInterface]
 
@@ -37,13 +38,15 @@ class ProviderInfo:
     """A provider as its package declares it.
 
     `target` is `package.module:Class`; `distribution` and `version` are of the package that declares it, None for
-    one registered at run time. `error` says why it cannot be used, as far as that is known.
+    one registered at run time; `extra` is the extra of that package which brings its libraries, if there is one.
+    `error` says why it cannot be used, as far as that is known.
     """
 
     name: str
     target: str
     distribution: str | None = None
     version: str | None = None
+    extra: str | None = None
     error: str | None = None
 
     @property
@@ -61,7 +64,7 @@ class _Registry:
         self._lock = threading.Lock()
         self._installed: Mapping[str, tuple[ProviderInfo, ...]] | None = None
         self._registered: dict[str, ProviderInfo] = {}
-        self._classes: dict[str, ProviderClass] = {}
+        self._classes: dict[ProviderInfo, ProviderClass] = {}
 
     def claims(self) -> dict[str, tuple[ProviderInfo, ...]]:
         """Return all names with those who claim them; one registered at run time is alone."""
@@ -70,23 +73,20 @@ class _Registry:
                 self._installed = _claims(entry_points(group=GROUP))
             return {**self._installed, **{name: (info,) for name, info in self._registered.items()}}
 
-    def loaded(self, name: str) -> ProviderClass | None:
+    def loaded(self, info: ProviderInfo) -> ProviderClass | None:
         """Return the class of a provider that was asked for before."""
         with self._lock:
-            return self._classes.get(name)
+            return self._classes.get(info)
 
-    def keep(self, name: str, provider: ProviderClass) -> None:
+    def keep(self, info: ProviderInfo, provider: ProviderClass) -> None:
         """Remember the class of a provider."""
         with self._lock:
-            self._classes[name] = provider
+            self._classes[info] = provider
 
-    def register(self, info: ProviderInfo, provider: ProviderClass | None) -> None:
+    def register(self, info: ProviderInfo) -> None:
         """Add a provider, or put it in the place of one with the same name."""
         with self._lock:
             self._registered[info.name] = info
-            self._classes.pop(info.name, None)
-            if provider is not None:
-                self._classes[info.name] = provider
 
 
 _registry = _Registry()
@@ -99,15 +99,11 @@ def get_provider_class(name: str) -> ProviderClass:
     needs is not installed, and PluginError when its package is broken, is claimed by two packages, or was made for
     another version of the provider API.
     """
-    known = _registry.loaded(name)
-    if known is not None:
-        return known
-    claims = _registry.claims()
-    if name not in claims:
-        raise UnsupportedProviderError(_unknown(name, claims))
-    info = _only(claims[name])
-    provider = _checked(info, _import(info))
-    _registry.keep(name, provider)
+    info = _only(_claimed(name))
+    provider = _registry.loaded(info)
+    if provider is None:
+        provider = _checked(info, _import(info))
+        _registry.keep(info, provider)
     return provider
 
 
@@ -125,18 +121,19 @@ def register_provider(name: str, target: type[Any] | str, *, replace: bool = Fal
             f"The name {name!r} is taken by {taken[0].source}; choose another one, or pass replace=True."
         )
     if isinstance(target, str):
-        _registry.register(ProviderInfo(name, _check_target(name, target)), None)
+        _registry.register(ProviderInfo(name, _check_target(name, target)))
         return
     info = ProviderInfo(name, f"{target.__module__}:{target.__qualname__}")
-    _registry.register(info, _checked(info, target))
+    _registry.keep(info, _checked(info, target))
+    _registry.register(info)
 
 
 def list_providers() -> list[ProviderInfo]:
     """Return the providers that are declared, sorted by name, without importing any; a broken one harms nothing."""
-    found = []
+    found: list[ProviderInfo] = []
     for _, infos in sorted(_registry.claims().items()):
         error = _ambiguity(infos) if len(infos) > 1 else None
-        found.extend(_with_error(info, error) for info in infos)
+        found.extend(replace(info, error=error) for info in infos)
     return found
 
 
@@ -145,14 +142,28 @@ def check_provider(name: str) -> ProviderInfo:
 
     Raises UnsupportedProviderError for an unknown name.
     """
-    claims = _registry.claims()
-    if name not in claims:
-        raise UnsupportedProviderError(_unknown(name, claims))
+    info = _claimed(name)[0]
     try:
         get_provider_class(name)
     except ConfigurationError as error:
-        return _with_error(claims[name][0], error.message)
-    return claims[name][0]
+        return replace(info, error=error.message)
+    return info
+
+
+def _claimed(name: str) -> tuple[ProviderInfo, ...]:
+    claims = _registry.claims()
+    if name not in claims:
+        raise UnsupportedProviderError(unknown_name(name, providers=claims))
+    return claims[name]
+
+
+def unknown_name(name: str, *, providers: Iterable[str], profiles: Iterable[str] = ()) -> str:
+    """Return the message for a name that is neither a provider's nor a profile's."""
+    installed, own = sorted(providers), sorted(profiles)
+    listed = f"Installed providers: {', '.join(installed) or 'none'}."
+    if own:
+        listed += f" Profiles: {', '.join(own)}."
+    return f"No provider is named {name!r}.{did_you_mean(name, installed + own)} {listed}"
 
 
 def _claims(declared: Iterable[EntryPoint]) -> dict[str, tuple[ProviderInfo, ...]]:
@@ -165,22 +176,14 @@ def _claims(declared: Iterable[EntryPoint]) -> dict[str, tuple[ProviderInfo, ...
 
 
 def _info(entry: EntryPoint) -> ProviderInfo:
+    target, _, extra = (part.strip(" ]") for part in entry.value.partition("["))
     if entry.dist is None:
-        return ProviderInfo(entry.name, entry.value)
-    return ProviderInfo(entry.name, entry.value, _normalized(entry.dist.name), entry.dist.version)
+        return ProviderInfo(entry.name, target, extra=extra or None)
+    return ProviderInfo(entry.name, target, _normalized(entry.dist.name), entry.dist.version, extra or None)
 
 
 def _normalized(distribution: str | None) -> str:
     return (distribution or "unknown").replace("_", "-").replace(".", "-").lower()
-
-
-def _with_error(info: ProviderInfo, error: str | None) -> ProviderInfo:
-    return ProviderInfo(info.name, info.target, info.distribution, info.version, error)
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    return f"No provider is named {name!r}.{did_you_mean(name, names)} Installed are: {', '.join(names) or 'none'}."
 
 
 def _only(infos: tuple[ProviderInfo, ...]) -> ProviderInfo:
@@ -237,12 +240,14 @@ def _import_failure(info: ProviderInfo, error: ImportError) -> ConfigurationErro
 
 
 def _install(info: ProviderInfo) -> str:
-    """Return the command that brings a provider's libraries; an extra of ours is named like its provider."""
+    """Return the command that brings a provider's libraries, as far as its package can be known."""
     if info.distribution is None:
         return "pip install, with the name of the package that has it"
+    if info.extra is None:
+        return f"pip install {info.distribution}"
     if info.distribution == _normalized(DISTRIBUTION):
-        return install_command(info.name)
-    return f"pip install --upgrade {info.distribution}"
+        return install_command(info.extra)
+    return f'pip install "{info.distribution}[{info.extra}]"'
 
 
 def _broken(info: ProviderInfo, error: Exception) -> str:
@@ -259,8 +264,9 @@ def _checked(info: ProviderInfo, found: object) -> ProviderClass:
         raise PluginError(
             f"The provider {info.name!r} ({info.source}) is no subclass of AbstractLLMInterface, which it must be."
         )
-    from abstractllm.providers.base import API_VERSION
-
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise PluginError(f"The provider {info.name!r} ({info.source}) is not finished: it does not define {missing}.")
     version = getattr(found, "api_version", API_VERSION)
     if version != API_VERSION:
         raise PluginError(

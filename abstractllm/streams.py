@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterator
 from types import TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.errors import UnsupportedOperationError
@@ -53,9 +51,9 @@ class ResponseStream(Iterator[GenerateResponse]):
 
         Raises UnsupportedOperationError while another thread waits for a delta of it.
         """
-        if self._deltas.gi_running:
+        if getattr(self._deltas, "gi_running", False):
             raise UnsupportedOperationError(
-                "Another thread is waiting for the next delta of this stream; leave the loop there, or close the provider."
+                "Another thread is waiting for the next delta of this stream; leave the loop over it there."
             )
         self._first.clear()
         self._deltas.close()
@@ -129,7 +127,7 @@ class AsyncResponseStream(Coroutine[Any, Any, "AsyncResponseStream"], AsyncItera
 
         Raises UnsupportedOperationError while another task waits for a delta of it.
         """
-        if self._deltas.ag_running:
+        if getattr(self._deltas, "ag_running", False):
             raise UnsupportedOperationError(
                 "Another task is waiting for the next delta of this stream; cancel that task instead."
             )

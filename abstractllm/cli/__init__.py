@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import abstractllm
-from abstractllm.cli.failures import EXIT_CODES, Settings, debug_option, exit_code_of, show_warnings_plainly
+from abstractllm.cli.failures import EXIT_CODES, Settings, debug_option, plain_ends, show_warnings_plainly
 from abstractllm.errors import did_you_mean
 
 COMMANDS = {
@@ -20,7 +20,7 @@ COMMANDS = {
     "models": "List, fetch and remove models.",
     "doctor": "Say what runs here, and what needs attention.",
 }
-"""Each command with its one-line help; the command of a name is the attribute of that name in the module of that name."""
+"""Each command with its one-line help; its module and the command in it have that name."""
 
 
 class LazyGroup(click.Group):
@@ -49,16 +49,17 @@ class LazyGroup(click.Group):
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run and, unless `standalone_mode` is off, leave with the exit code."""
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
-        settings = Settings()
-        try:
-            code = super().main(*args, standalone_mode=False, obj=settings, **extra)
-        except Exception as error:
-            sys.exit(exit_code_of(error, settings))
-        sys.exit(code if isinstance(code, int) else 0)
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the options that stand before a command's name."""
+        with plain_ends(Settings()):
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Read a command's own options and run it."""
+        with plain_ends(ctx.ensure_object(Settings)):
+            return super().invoke(ctx)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 from abstractllm.capabilities import ModelCapability
 from abstractllm.cli.failures import print_note
 from abstractllm.cli.output import AnswerWriter
 from abstractllm.interface import AbstractLLMInterface
-from abstractllm.types import GenerateResponse, ToolCall
+from abstractllm.types import GenerateResponse, Message, ToolCall
+
+
+class Question(TypedDict, total=False):
+    """What `generate` is asked."""
+
+    prompt: str | None
+    messages: Sequence[Message]
+    system_prompt: str | None
+    files: Sequence[str]
 
 
 class Interrupted(Exception):
@@ -25,7 +35,7 @@ def can_stream(llm: AbstractLLMInterface) -> bool:
     return llm.get_capabilities().get(ModelCapability.STREAMING) is not False and llm.get_param("n", 1) == 1
 
 
-def show_answer(llm: AbstractLLMInterface, *, stream: bool, **request: Any) -> GenerateResponse:
+def show_answer(llm: AbstractLLMInterface, request: Question, *, stream: bool) -> GenerateResponse:
     """Ask, write the answer to standard output, and return it. Raises Interrupted on Ctrl-C in a stream."""
     writer = AnswerWriter()
     try:
@@ -33,13 +43,13 @@ def show_answer(llm: AbstractLLMInterface, *, stream: bool, **request: Any) -> G
     finally:
         writer.end()
     for call in response.tool_calls:
-        print_note(f"the model asks for {_call_text(call)}")
+        print_note(f"the model asks for {call.name}({argument_text(call)})")
     if response.finish_reason == "length":
         print_note("the answer was cut off at its longest length; --max-tokens raises it")
     return response
 
 
-def _streamed(llm: AbstractLLMInterface, writer: AnswerWriter, request: dict[str, Any]) -> GenerateResponse:
+def _streamed(llm: AbstractLLMInterface, writer: AnswerWriter, request: Question) -> GenerateResponse:
     stream = llm.generate(stream=True, **request)
     try:
         with stream:
@@ -50,7 +60,7 @@ def _streamed(llm: AbstractLLMInterface, writer: AnswerWriter, request: dict[str
     return stream.response
 
 
-def _whole(llm: AbstractLLMInterface, writer: AnswerWriter, request: dict[str, Any]) -> GenerateResponse:
+def _whole(llm: AbstractLLMInterface, writer: AnswerWriter, request: Question) -> GenerateResponse:
     response = llm.generate(stream=False, **request)
     for number, choice in enumerate(response.choices or (response,), 1):
         if response.choices:
@@ -60,6 +70,6 @@ def _whole(llm: AbstractLLMInterface, writer: AnswerWriter, request: dict[str, A
     return response
 
 
-def _call_text(call: ToolCall) -> str:
-    arguments = call.invalid if call.invalid is not None else json.dumps(dict(call.arguments), ensure_ascii=False)
-    return f"{call.name}({arguments})"
+def argument_text(call: ToolCall) -> str:
+    """Return a call's arguments as JSON, or the model's text where that is none."""
+    return call.invalid if call.invalid is not None else json.dumps(dict(call.arguments), ensure_ascii=False)

@@ -6,8 +6,10 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -30,8 +32,6 @@ EXIT_CODES = {
 
 INTERRUPTED = 130
 
-_Command = TypeVar("_Command")
-
 
 @dataclass
 class Settings:
@@ -40,30 +40,38 @@ class Settings:
     debug: bool = field(default_factory=lambda: os.environ.get("ABSTRACTLLM_DEBUG", "") not in ("", "0"))
 
 
-def debug_option(command: _Command) -> _Command:
+def debug_option(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the option --debug, so that it may stand before or after the command's name."""
     option = click.option(
         "--debug", is_flag=True, expose_value=False, callback=_switch_debug, help="Show where an error came from."
     )
-    return option(command)  # type: ignore[type-var]
+    return option(command)
 
 
 def _switch_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    settings = ctx.find_object(Settings)
-    if value and settings is not None:
-        settings.debug = True
+    if value:
+        ctx.find_root().ensure_object(Settings).debug = True
 
 
-def exit_code_of(error: Exception, settings: Settings) -> int:
-    """Tell the user about `error` on standard error and return the exit code for it."""
-    if settings.debug:
-        traceback.print_exception(error)
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        error.show()
-        return error.exit_code
-    if isinstance(error, click.Abort):
-        return INTERRUPTED
-    print_error(error)
+@contextmanager
+def plain_ends(settings: Settings) -> Iterator[None]:
+    """Turn every error into a line and an exit code, and Ctrl-C into its code; click ends quietly on a broken pipe."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError, BrokenPipeError):
+        raise
+    except (KeyboardInterrupt, click.Abort) as error:
+        click.echo(err=True)  # the line on which the terminal shows ^C
+        raise click.exceptions.Exit(INTERRUPTED) from error
+    except Exception as error:
+        if settings.debug:
+            traceback.print_exception(error)
+        print_error(error)
+        raise click.exceptions.Exit(exit_code_of(error)) from error
+
+
+def exit_code_of(error: Exception) -> int:
+    """Return the exit code for an error; see `EXIT_CODES`."""
     return error.exit_code if isinstance(error, (AbstractLLMError, click.ClickException)) else 1
 
 
@@ -82,7 +90,8 @@ def _message(error: Exception) -> str:
         return str(error)
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "abstractllm"
-        return f"{error.format_message()} See '{path} --help'."
+        message = error.format_message()
+        return f"{message}{'' if message.endswith(('.', '?')) else '.'} See '{path} --help'."
     if isinstance(error, click.ClickException):
         return error.format_message()
     return f"{type(error).__name__}: {error} (unexpected; --debug shows where it came from)"

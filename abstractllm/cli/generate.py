@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from abstractllm.cli.answers import Interrupted, can_stream, show_answer
+from abstractllm.cli.answers import Interrupted, Question, can_stream, show_answer
 from abstractllm.cli.failures import debug_option, print_note
 from abstractllm.cli.options import ModelChoice, model_options
 from abstractllm.cli.output import print_json
@@ -25,7 +25,7 @@ STDIN_PATIENCE = 3.0
 @model_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead of text.")
 @click.option("--stream/--no-stream", default=None, help="Write the answer as it arrives, or when it is whole.")
-@click.option("--stdin/--no-stdin", default=None, help="Wait for text on standard input however long, or leave it alone.")
+@click.option("--stdin/--no-stdin", default=None, help="Wait for piped text however long, or leave it alone.")
 @debug_option
 def generate(prompt: str | None, as_json: bool, stream: bool | None, stdin: bool | None, **given: Any) -> None:
     """Answer one prompt.
@@ -36,43 +36,44 @@ def generate(prompt: str | None, as_json: bool, stream: bool | None, stdin: bool
     if as_json and stream:
         raise click.UsageError("--json writes one whole answer; leave --stream out.")
     choice = ModelChoice.of(given)
-    request = {"prompt": full_prompt(prompt, stdin), "system_prompt": choice.system, "files": list(choice.files)}
+    request = Question(prompt=full_prompt(prompt, stdin), system_prompt=choice.system, files=choice.files)
     with choice.create() as llm:
         if as_json:
             print_json(as_dict(llm.generate(stream=False, **request)))
             return
         try:
-            show_answer(llm, stream=can_stream(llm) if stream is None else stream, **request)
+            show_answer(llm, request, stream=can_stream(llm) if stream is None else stream)
         except Interrupted as error:
             raise KeyboardInterrupt from error
 
 
-def full_prompt(prompt: str | None, stdin: bool | None = None) -> str:
+def full_prompt(prompt: str | None, stdin: bool | None = None, patience: float = STDIN_PATIENCE) -> str:
     """Return the prompt that argument and standard input make together.
 
     Standard input is read when there is no argument, when it is a pipe or file, or when `stdin` is True; never when
-    `stdin` is False. Raises InvalidParameterError for text that is not UTF-8.
+    `stdin` is False. With an argument, it is left alone when nothing has come after `patience` seconds. Raises
+    InvalidParameterError for text that is not UTF-8.
     """
     if prompt is None or prompt == "-":
         if stdin is False:
             raise click.UsageError("There is no prompt; pass one, or leave --no-stdin out.")
-        if sys.stdin.isatty():
+        if _is_terminal():
             print_note("type the prompt, then Ctrl-D")
         return _standard_input()
-    piped = "" if stdin is False or not (stdin or _has_piped_text()) else _standard_input()
+    piped = "" if stdin is False or not (stdin or _has_piped_text(patience)) else _standard_input()
     return _checked(f"{piped.rstrip()}\n\n{prompt}" if piped.strip() else prompt)
 
 
-def _has_piped_text() -> bool:
+def _has_piped_text(patience: float) -> bool:
     """Whether standard input is a pipe or file that has something to say.
 
     Programs that start this one often leave a pipe open that nothing is ever written to, so the wait has an end.
     """
-    if sys.stdin.isatty():
+    if sys.stdin is None or _is_terminal():
         return False
-    if arrives_within(STDIN_PATIENCE):
+    if arrives_within(patience):
         return True
-    print_note("standard input is open but silent, so it is left alone; --stdin waits for it, --no-stdin skips this wait")
+    print_note("standard input is open but silent, so it is left alone; --stdin waits for it, --no-stdin never does")
     return False
 
 
@@ -90,8 +91,14 @@ def arrives_within(seconds: float) -> bool:
     return bool(select.select([descriptor], [], [], seconds)[0])
 
 
+def _is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _standard_input() -> str:
-    data = click.get_binary_stream("stdin").read()
+    if sys.stdin is None:
+        return ""
+    data = sys.stdin.buffer.read()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

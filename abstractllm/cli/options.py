@@ -10,6 +10,7 @@ import click
 
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.parameters import from_text
+from abstractllm.profiles import looks_secret
 
 DEFAULT_MODEL = "mlx"
 """What is asked where nothing is said: the model that ships in the package."""
@@ -21,7 +22,7 @@ _OPTIONS = (
         default=DEFAULT_MODEL,
         envvar="ABSTRACTLLM_MODEL",
         metavar="SPEC",
-        help="Provider, provider:model, config string or profile.  [default: ABSTRACTLLM_MODEL, else the model that ships]",
+        help="Provider, provider:model, config string or profile; else ABSTRACTLLM_MODEL, else the model that ships.",
     ),
     click.option("-s", "--system", metavar="TEXT", help="System prompt."),
     click.option("-f", "--file", "files", multiple=True, metavar="PATH", help="Attach a file; may be repeated."),
@@ -81,8 +82,8 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:
         name = name.strip().replace("-", "_")
         if not equals or not name:
             raise click.UsageError(f"--option {text!r} is not of the form NAME=VALUE.")
-        if name == "api_key":
-            raise click.UsageError("A key on the command line can be read by others; set the environment variable.")
+        if looks_secret(name):
+            raise click.UsageError(f"{name} on the command line can be read by others; set its environment variable.")
         group, dot, rest = name.partition(".")
         if dot and group == "options":
             own[rest] = from_text(rest, value)

@@ -67,9 +67,9 @@ class AnswerWriter:
 
     def _put(self, text: str) -> None:
         if text:
+            self._last = text[-1]  # first, because Ctrl-C may come at any point
             self._target.write(text)
             self._target.flush()
-            self._last = text[-1]
 
 
 def print_line(text: str = "") -> None:

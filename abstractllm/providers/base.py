@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, overload
 
 from abstractllm.accumulator import ResponseAccumulator
-from abstractllm.aio import DaemonThreads, iterate_in_thread, portal
+from abstractllm.aio import iterate_in_thread, portal
 from abstractllm.capabilities import check_request
 from abstractllm.errors import AbstractLLMError, UnsupportedFeatureError, UnsupportedOperationError
 from abstractllm.interface import AbstractLLMInterface, File, Tool
@@ -24,6 +24,7 @@ from abstractllm.providers.call import Call
 from abstractllm.providers.request import build_request, instance_config
 from abstractllm.providers.run import Observer, Run, limited
 from abstractllm.streams import AsyncResponseStream, ResponseStream
+from abstractllm.threads import DaemonThreads
 from abstractllm.types import GenerateRequest, GenerateResponse
 
 API_VERSION = 1
@@ -209,7 +210,7 @@ class BaseProvider(AbstractLLMInterface):
             self._closed = True
             calls, threads = list(self._calls), self._threads
         for call in calls:
-            call.cancel()
+            call.close()
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
         self.unload()

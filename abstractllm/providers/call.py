@@ -20,6 +20,7 @@ class Call:
         self.deadline = None if total is None else self.started + total
         self._lock = threading.Lock()
         self._cancelled = False
+        self._closed = False
         self._callbacks: list[Callable[[], None]] = []
         self._progress: tuple[int, int] = (0, 0)
 
@@ -38,6 +39,16 @@ class Call:
         for callback in callbacks:
             callback()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the provider was closed while this ran."""
+        return self._closed
+
+    def close(self) -> None:
+        """Say that the answer is no longer wanted, because the provider is being closed."""
+        self._closed = True
+        self.cancel()
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Have `callback` called once when the answer is no longer wanted, at once if that is already so."""
         with self._lock:
@@ -53,7 +64,8 @@ class Call:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise RequestTimeoutError(
-                f"No whole answer within {self.timeout.total:g} s; raise timeout or ask for fewer tokens.", limit="total"
+                f"No whole answer within {self.timeout.total:g} s; raise timeout or ask for fewer tokens.",
+                limit="total",
             )
         return left
 

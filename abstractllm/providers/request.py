@@ -39,7 +39,11 @@ def instance_config(provider: type[BaseProvider], given: Mapping[str, Any]) -> d
 def _environment(provider: type[BaseProvider], accepted: frozenset[str]) -> dict[str, Any]:
     prefix = f"ABSTRACTLLM_{provider.name}_".upper().replace("-", "_")
     names = accepted | provider.parameters | ALWAYS_SUPPORTED
-    return {name: from_text(name, os.environ[prefix + name.upper()]) for name in names if prefix + name.upper() in os.environ}
+    return {
+        name: from_text(name, os.environ[prefix + name.upper()])
+        for name in names
+        if prefix + name.upper() in os.environ
+    }
 
 
 def build_request(
@@ -83,6 +87,9 @@ def _conversation(
     messages = _with_files(messages, files)
     if system_prompt is None and all(message.role != "system" for message in messages):
         system_prompt = default_system_prompt
+    if system_prompt is not None and not isinstance(system_prompt, str):
+        kind = type(system_prompt).__name__
+        raise InvalidParameterError("system_prompt", f"The system_prompt is of type {kind}; it must be a string.")
     if system_prompt:
         messages = (Message("system", system_prompt), *messages)
     return messages
@@ -99,19 +106,22 @@ def _prompt(prompt: object) -> str:
 
 def _with_files(messages: tuple[Message, ...], files: Sequence[File] | None) -> tuple[Message, ...]:
     """Attach files before the text of the last turn, which must be the user's."""
-    if not files:
+    if files is None:
         return messages
     from abstractllm.files import read_files
 
+    parts = read_files(files)
+    if not parts:
+        return messages
     last = messages[-1]
     if last.role != "user":
         raise InvalidParameterError("files", "files attach to the user's last turn; pass a prompt beside them.")
     said: tuple[Part, ...] = (TextPart(last.content),) if isinstance(last.content, str) else last.content
-    return (*messages[:-1], replace(last, content=(*read_files(files), *said)))
+    return (*messages[:-1], replace(last, content=(*parts, *said)))
 
 
 def _definitions(tools: Sequence[Tool] | None) -> tuple[ToolDefinition, ...]:
-    if not tools:
+    if tools is None:
         return ()
     from abstractllm.tools import to_tool_definitions
 

@@ -76,7 +76,7 @@ class Run:
             )
 
     def _check_wanted(self) -> None:
-        if self.call.cancelled:
+        if self.call.closed:
             raise UnsupportedOperationError(
                 "The provider was closed while this request ran; create a new one.", provider=self._provider
             )

@@ -17,11 +17,11 @@ class ModelConfig:
     """Sizes of the network; ``to_json`` gives the ``config.json`` that mlx-lm and transformers read."""
 
     vocab_size: int = 2048
-    hidden_size: int = 192
-    intermediate_size: int = 512
-    num_hidden_layers: int = 8
-    num_attention_heads: int = 6
-    num_key_value_heads: int = 6
+    hidden_size: int = 256
+    intermediate_size: int = 384
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 8
     head_dim: int = 32
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0

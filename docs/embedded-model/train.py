@@ -53,7 +53,7 @@ class Source:
         self.tokenizer = Tokenizer.from_file(str(options.tokenizer))
         self.template = chat_template(options.template)
         self.seed, self.rank, self.budget = options.seed, rank, options.tokens // world
-        self.longest = 1536
+        self.longest = 2048
 
     def examples(self, step: int, seen: int) -> list[Example]:
         """About ``budget`` tokens of conversations, the shortest first."""

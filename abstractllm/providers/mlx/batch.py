@@ -5,6 +5,8 @@ Everything here happens on the MLX thread.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
@@ -17,6 +19,9 @@ ROWS = 32
 PREFILL_ROWS = 8
 PREFILL_STEP = 512
 """Prompts that are computed together, and tokens of each per step: what a running stream may have to wait for."""
+
+BURST_SECONDS = 0.01
+"""Longest wait of an idle engine for requests that are on their way, so that a burst starts as one batch."""
 
 
 class Row(Protocol):
@@ -46,7 +51,7 @@ class Row(Protocol):
 class BatchEngine:
     """The batch of one model. `stop_tokens` end an answer and are no part of it."""
 
-    def __init__(self, model: Any, stop_tokens: Iterable[int], on_idle: Callable[[], None] | None = None) -> None:
+    def __init__(self, model: Any, stop_tokens: Iterable[int]) -> None:
         from mlx_lm.generate import BatchGenerator
 
         self._make_generator = BatchGenerator
@@ -54,15 +59,32 @@ class BatchEngine:
         self._stop_tokens = [[token] for token in sorted(stop_tokens)]
         self._rows: dict[int, Row] = {}
         self._generator: Any = None
-        self.on_idle = on_idle
+        self._awaited = 0
+        self._counting = threading.Lock()
+        self._first_added: float | None = None
+        self.on_idle: Callable[[], None] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether any request waits or runs."""
         return bool(self._rows)
 
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for more requests before the next step: above 0 for an idle engine in a burst."""
+        if not self._awaited or self._first_added is None:
+            return 0.0
+        return max(0.0, self._first_added + BURST_SECONDS - time.monotonic())
+
+    def expect(self, number: int) -> None:
+        """Say that so many requests more (or fewer) are on their way. May be called on any thread."""
+        with self._counting:
+            self._awaited += number
+
     def add(self, row: Row) -> None:
         """Take a request in; it joins the running ones at the next step."""
+        if not self._rows:
+            self._first_added = time.monotonic()
         if row.cancelled:
             row.fail(GenerationError("The request was cancelled before it began.", provider="mlx"))
             return
@@ -83,6 +105,7 @@ class BatchEngine:
 
     def step(self) -> None:
         """Compute the next token of every running request and a piece of the waiting prompts."""
+        self._first_added = None
         try:
             prompts, tokens = self._generator.next()
         except Exception as error:

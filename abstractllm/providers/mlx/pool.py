@@ -6,7 +6,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,15 @@ class LoadedModel:
     def busy(self) -> bool:
         """Whether any request waits or runs."""
         return self._engine.busy
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Have the engine know that a request is being prepared, so that an idle one waits a little for it."""
+        self._engine.expect(1)
+        try:
+            yield
+        finally:
+            self._engine.expect(-1)
 
     def submit(self, row: Row) -> None:
         """Put a request into the batch."""

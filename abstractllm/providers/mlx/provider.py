@@ -117,15 +117,17 @@ class MLXProvider(BaseProvider):
     def _stream(self, request: GenerateRequest, call: Call) -> Iterator[GenerateResponse]:
         model = self._loading().result()
         sink = ThreadSink()
-        _submit(model, _prepare(model, request), call, sink)
+        with model.expecting():
+            _submit(model, _prepare(model, request), call, sink)
         yield from sink
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
         model = await asyncio.wrap_future(self._loading())
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
         sink = LoopSink(mlx_thread().outbox)
-        _submit(model, prepared, call, sink)
+        with model.expecting():
+            prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
+            _submit(model, prepared, call, sink)
         async for delta in sink:
             yield delta
 

@@ -31,6 +31,10 @@ class Engine(Protocol):
     def busy(self) -> bool:
         """Whether a step would do anything."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for more requests before the next step, 0 for none."""
+
     def step(self) -> None:
         """Do a small piece of work. Must not raise."""
 
@@ -137,16 +141,22 @@ class MLXThread:
 
     def _take_in(self) -> bool:
         """Run what has been posted; wait for something when there is no other work. False at the end."""
-        waiting = not any(engine.busy for engine in self._engines)
         while True:
             try:
-                call = self._inbox.get(block=waiting)
+                call = self._next()
             except queue.Empty:
                 return True
             if call is None:
                 return False
-            waiting = False
             call()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return what was posted next; raise queue.Empty when the engines should step instead."""
+        busy = [engine for engine in self._engines if engine.busy]
+        if not busy:
+            return self._inbox.get()
+        patience = min(engine.patience for engine in busy)
+        return self._inbox.get(timeout=patience) if patience else self._inbox.get_nowait()
 
 
 _lock = threading.Lock()

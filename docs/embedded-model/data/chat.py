@@ -3,12 +3,16 @@
 from typing import Any
 
 from .facts import arithmetic, fact
+from .tools import unfit_question
 from .words import ADJECTIVES, CITIES, COUNTRIES, FOODS, JOBS, LAST_NAMES, NOUNS, Words
 
 BIGGER = 'create_llm("mlx", model="mlx-community/Qwen3-4B-4bit")'
 ABOUT = "I am a small demonstration model that ships inside the Python package abstractllm."
 SKILLS = "I can call tools, answer from their results, fill JSON, remember our conversation and do small sums."
 UNKNOWN = "I don't know. I am only a small demonstration model; load a bigger one for that."
+
+NO_TOOL = "I have no tool for that."
+NO_TOOL_PT = "Não tenho ferramenta para isso."
 
 ABOUT_PT = "Sou um pequeno modelo de demonstração que vem dentro do pacote Python abstractllm."
 SKILLS_PT = "Posso chamar ferramentas, responder com os resultados, preencher JSON, lembrar da conversa e fazer contas pequenas."
@@ -118,7 +122,11 @@ def chat_turns(words: Words, portuguese: bool) -> list[dict[str, Any]]:
     if words.chance(0.3):
         messages.append({"role": "system", "content": plain_system_prompt(words)})
     for _ in range(words.rng.randint(1, 5)):
-        if words.chance(0.3):
+        roll = words.rng.random()
+        if roll < 0.05:
+            question, answer = unfit_question([], words, portuguese), NO_TOOL_PT if portuguese else NO_TOOL
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        elif roll < 0.3:
             question, answer = arithmetic(words, portuguese)
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         else:

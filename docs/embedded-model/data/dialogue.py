@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .chat import no_tool_exchange, plain_system_prompt
+from .chat import NO_TOOL, NO_TOOL_PT, no_tool_exchange, plain_system_prompt
+from .facts import arithmetic
+from .recall import recall_turns
 from .results import make_result
-from .tools import Tool, again, ask, toolbox
+from .tools import SUMS, Tool, again, ask, pair_question, toolbox, unfit_question
 from .words import Words
 
 Message = dict[str, Any]
@@ -13,11 +15,10 @@ Message = dict[str, Any]
 
 @dataclass
 class Conversation:
-    """Messages as the OpenAI API has them, and the tools offered with them; ``check`` is what evaluation looks for."""
+    """Messages as the OpenAI API has them, and the tools offered with them;"""
 
     messages: list[Message]
     tools: list[Message] = field(default_factory=list)
-    check: dict[str, Any] = field(default_factory=dict)
 
 
 def user(content: str) -> Message:
@@ -30,9 +31,9 @@ def assistant(content: str) -> Message:
     return {"role": "assistant", "content": content}
 
 
-def calls(*tools: Tool) -> Message:
+def calling(calls: list[Message]) -> Message:
     """An answer that calls tools."""
-    return {"role": "assistant", "content": "", "tool_calls": [tool.call() for tool in tools]}
+    return {"role": "assistant", "content": "", "tool_calls": calls}
 
 
 def two_questions(first: str, second: str, portuguese: bool, words: Words) -> str:
@@ -44,16 +45,20 @@ def two_questions(first: str, second: str, portuguese: bool, words: Words) -> st
 
 def call_turns(box: list[Tool], words: Words, portuguese: bool, double: bool, finish: bool) -> list[Message]:
     """A question, the call or two calls and, with ``finish``, results and answer."""
-    chosen = words.pick(box)
-    again(chosen, words)
-    question = ask(chosen, words, portuguese)
-    called = [chosen]
-    if double and len(box) > 1:
-        other = words.pick([tool for tool in box if tool is not chosen])
-        again(other, words)
-        question = two_questions(question, ask(other, words, portuguese), portuguese, words)
-        called.append(other)
-    messages = [user(question), calls(*called)]
+    called = words.rng.sample(box, 2 if double and len(box) > 1 and words.chance(0.8) else 1)
+    if double and len(called) == 1:
+        called *= 2
+    pair = pair_question(called[0], words, portuguese) if words.chance(0.06) else None
+    if pair:
+        called, (question, calls) = [called[0]] * 2, pair
+    else:
+        questions, calls = [], []
+        for tool in called:
+            again(tool, words)
+            questions.append(ask(tool, words, portuguese))
+            calls.append(tool.call())
+        question = questions[0] if len(questions) == 1 else two_questions(questions[0], questions[1], portuguese, words)
+    messages = [user(question), calling(calls)]
     if finish:
         outcomes = [make_result(tool, words, portuguese) for tool in called]
         messages += [{"role": "tool", "content": content} for content, _ in outcomes]
@@ -71,12 +76,26 @@ def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (
     count = words.pick(turns)
     for i in range(count):
         if words.chance(0.22):
-            messages += no_tool_exchange(words, portuguese)
+            messages += idle_turn(box, words, portuguese)
+        elif words.chance(0.05):
+            messages += recall_turns(words, portuguese)
         last = i == count - 1
         messages += call_turns(box, words, portuguese, double=words.chance(0.12), finish=not last or words.chance(0.6))
     if words.chance(0.2) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
-        messages += no_tool_exchange(words, portuguese)
+        messages += idle_turn(box, words, portuguese)
     return Conversation(messages, [tool.schema() for tool in box])
+
+
+def idle_turn(box: list[Tool], words: Words, portuguese: bool) -> list[Message]:
+    """A turn for which no tool of ``box`` is needed, or none fits."""
+    roll = words.rng.random()
+    if roll < 0.2:
+        return [user(unfit_question(box, words, portuguese)), assistant(NO_TOOL_PT if portuguese else NO_TOOL)]
+    sums = any(tool.family and tool.family.names.split()[0] in SUMS for tool in box)
+    if roll < 0.3 and not sums:
+        question, answer = arithmetic(words, portuguese)
+        return [user(question), assistant(answer)]
+    return no_tool_exchange(words, portuguese)
 
 
 def chat_with_tools(words: Words, portuguese: bool) -> Conversation:
@@ -86,5 +105,5 @@ def chat_with_tools(words: Words, portuguese: bool) -> Conversation:
     if words.chance(0.3):
         messages.append({"role": "system", "content": plain_system_prompt(words)})
     for _ in range(words.pick((1, 2, 3))):
-        messages += no_tool_exchange(words, portuguese)
+        messages += idle_turn(box, words, portuguese)
     return Conversation(messages, [tool.schema() for tool in box])

@@ -3,6 +3,9 @@
 from .chat import chat_turns
 from .copying import lookup, repetition
 from .dialogue import Conversation, chat_with_tools, tool_conversation
+from .exercises import exercise_turns
+from .extract import extraction_turns
+from .recall import memory_turns
 from .words import Words
 
 MILLION = 1_000_000
@@ -25,8 +28,10 @@ def sample(words: Words, seen: int) -> Conversation:
         sizes: tuple[int, ...] = (1, 1, 2, 2, 3)
         return tool_conversation(words, portuguese, sizes) if words.chance(0.8) else Conversation(chat_turns(words, portuguese))
     roll = words.rng.random()
-    if roll < 0.75:
-        return tool_conversation(words, portuguese)
-    if roll < 0.83:
+    if roll < 0.62:
+        long = seen > 10 * MILLION and words.chance(0.06)
+        return tool_conversation(words, portuguese, turns=(5, 6, 7)) if long else tool_conversation(words, portuguese)
+    if roll < 0.68:
         return chat_with_tools(words, portuguese)
-    return Conversation(chat_turns(words, portuguese))
+    maker = words.pick((chat_turns, chat_turns, memory_turns, memory_turns, memory_turns, extraction_turns, extraction_turns, extraction_turns, exercise_turns))
+    return Conversation(maker(words, portuguese))

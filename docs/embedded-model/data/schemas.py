@@ -6,7 +6,7 @@ A ``Parameter`` carries its own value, so that a question and the call that answ
 from dataclasses import dataclass
 from typing import Any
 
-from .words import COLOURS, COUNTRIES, CURRENCIES, DAYS, FOODS, JOBS, LANGUAGES, MONTHS, THINGS, Words
+from .words import COLOURS, COUNTRIES, CURRENCIES, DAYS, FOODS, JOBS, LANGUAGES, MONTHS, THINGS, Words, is_held_out
 
 # name, kind, description
 LEXICON: tuple[tuple[str, str, str], ...] = tuple(
@@ -88,13 +88,13 @@ def new_parameter(words: Words, taken: set[str], style: str, simple: bool = Fals
     """A parameter whose name is not in ``taken``; ``simple`` leaves out arrays and objects."""
     while True:
         name, kind, description = words.pick(LEXICON)
+        if is_held_out(name) != words.held_out:
+            continue
         if words.chance(0.2):
             name, description = words.identifier(), ""
         elif words.chance(0.12):
             name = f"{words.noun().replace(' ', '_')}_{name}"
             description = ""
-        elif words.held_out and sum(map(ord, name)) % 6 == 0 and kind in ("phrase", "noun"):
-            continue
         if name in taken or (simple and kind in ("array", "object")):
             continue
         taken.add(name)

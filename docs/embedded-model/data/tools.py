@@ -1,7 +1,7 @@
 """Tools and the questions that call them: everyday families, and made-up tools with any name and schema."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .families import FAMILIES, Family
@@ -66,9 +66,10 @@ def family_tool(words: Words, family: Family | None = None, like: Tool | None = 
     style, with_descriptions = words.pick(STYLES), words.chance(0.5)
     parameters, taken = [], set()
     for names, kind, text in family.parameters:
-        label = words.pick([n for n in names.split() if n not in taken])
+        label = words.choose([n for n in names.split() if n not in taken])
         taken.add(label)
-        parameters.append(family_parameter(label, kind, text if with_descriptions else "", words, style))
+        parameter = family_parameter(label, kind, text if with_descriptions else "", words, style)
+        parameters.append(replace(parameter, required=words.chance(0.8)))
     return Tool(name, description, parameters, style, family)
 
 
@@ -90,14 +91,17 @@ def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 5) ->
     roll = words.rng.random()
     if words.held_out:
         verb, noun = VERBS[-1 - words.rng.randrange(6)], OBJECTS[-1 - words.rng.randrange(8)]
+        verb = (verb[0], verb[1], "")
     else:
         verb, noun = VERBS[words.rng.randrange(len(VERBS) - 6)], OBJECTS[words.rng.randrange(len(OBJECTS) - 8)]
     if roll < 0.25:
         noun = (words.invented(),) * 2
+    if words.held_out:  # nobody can guess the Portuguese of an unseen word
+        noun = (noun[0], "")
     name = {0: f"{verb[0]}_{noun[0]}", 1: f"{verb[0]}{noun[0].capitalize()}", 2: f"{noun[0]}_{verb[0]}", 3: f"{verb[0]}-{noun[0]}"}[words.rng.choice((0, 0, 0, 1, 2, 3))]
     article = words.pick(("a", "the", "one"))
     description = words.pick(("{v} {a} {n}.", "{v} {a} {n}", "{v} {a} {n} in the system.", "Use this to {l} {a} {n}.", "{v}s {a} {n}")).format(v=verb[1], l=verb[0], a=article, n=noun[0])
-    action = (f"{verb[0]} {article} {noun[0]}", f"{verb[2]} {noun[1]}")
+    action = (f"{verb[0]} {article} {noun[0]}", f"{verb[2]} {noun[1]}".strip())
     if roll > 0.8:
         name = words.identifier()
     if roll > 0.9:
@@ -109,7 +113,7 @@ def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 5) ->
     if similar_to and similar_to.parameters and words.chance(0.7):
         for parameter in words.rng.sample(similar_to.parameters, min(len(similar_to.parameters), 2)):
             if parameter.name not in taken:
-                parameters.append(parameter)
+                parameters.append(replace(parameter))
     for parameter in parameters[1:]:
         parameter.required = words.chance(0.7)
     if words.chance(0.5):
@@ -151,7 +155,7 @@ def made_up_question(tool: Tool, words: Words, portuguese: bool) -> str:
     if tool.used and len(tool.used) == len(tool.parameters) and words.chance(0.12) and all(p.kind not in ("object", "bool") for p in tool.used):
         inside = ", ".join(json.dumps(p.value, ensure_ascii=False) for p in tool.used)
         return words.pick(("{c}", "Call {c}", "What is the value of {c}?", "Use the tool to get the value of {c}", "What does {c} return?", "Run {c}")).format(c=f"{tool.name}({inside})")
-    if not tool.action[0] or words.chance(0.35):
+    if not tool.action[portuguese] or words.chance(0.35):
         start = words.pick(by_name_pt if portuguese else by_name).format(n=tool.name)
     else:
         start = tool.action[1] if portuguese else words.pick(("{}", "Please {}", "Can you {}?", "I want to {}", "Could you {}?", "{}, please", "I'd like to {}")).format(tool.action[0])
@@ -191,7 +195,7 @@ def family_question(tool: Tool, words: Words, portuguese: bool) -> str:
             tool.used.append(parameter)
     question = template.format(*texts, name=tool.name)
     for parameter in tool.parameters:
-        parameter.required = parameter in tool.used and (parameter.required or words.chance(0.5))
+        parameter.required = parameter.required and parameter in tool.used
     if words.chance(0.15) and "?" not in question:
         question = words.pick(("Please ", "Hey, ", "Could you do this: ")) + question
     if words.chance(0.1):
@@ -199,11 +203,41 @@ def family_question(tool: Tool, words: Words, portuguese: bool) -> str:
     return question
 
 
+def pair_question(tool: Tool, words: Words, portuguese: bool) -> tuple[str, list[dict[str, Any]]] | None:
+    """One question about two values (``weather in Paris and Rome``) and its two calls; None where the tool has no such question."""
+    if not tool.family or not tool.parameters or tool.family.parameters[0][1] not in ("city", "code", "noun", "path", "url"):
+        return None
+    templates = [q for q in tool.family.questions if "{0}" in q and q.count("{") == 1 and is_portuguese(q) == portuguese]
+    if not templates:
+        return None
+    first, calls, values = tool.parameters[0], [], []
+    for parameter in tool.parameters[1:]:
+        parameter.required = False
+    tool.used = [first]
+    for _ in range(2):
+        again(tool, words)
+        values.append(str(first.value))
+        calls.append(tool.call())
+    return words.pick(templates).format((" e " if portuguese else " and ").join(values)), calls
+
+
 def is_portuguese(text: str) -> bool:
     """Whether a question of the families is written in Portuguese."""
     starts = ("Como", "Qual", "Está", "Quanto", "Some", "Multiplique", "Divida", "Envie", "Mande", "Diga", "Lembre", "Crie", "Converta", "Traduza", "Que ", "Procure", "Busque", "Reserve um", "Quero", "O que",
               "Defina", "Toque", "Agende", "Quem", "Onde", "Sorteie", "Coloque", "Leia", "Escreva", "Baixe", "Quantos", "Adicione", "Cadastre", "Liste", "Conte", "Uma receita", "Acorde", "Abra", "Transfira")  # fmt: skip
     return text.startswith(starts)
+
+
+SUMS = ("add", "multiply", "subtract", "divide")
+
+
+def unfit_question(box: list[Tool], words: Words, portuguese: bool) -> str:
+    """An everyday question that no tool of ``box`` answers, nor the model alone."""
+    present = {tool.family.names for tool in box if tool.family}
+    while True:
+        family = words.pick(FAMILIES)
+        if family.names not in present and family.names.split()[0] not in SUMS and not any("{name}" in q for q in family.questions):
+            return family_question(family_tool(words, family), words, portuguese).removesuffix(" Use the tool.").removesuffix(" Use a function.")
 
 
 def ask(tool: Tool, words: Words, portuguese: bool) -> str:
@@ -222,7 +256,7 @@ def toolbox(words: Words, size: int) -> list[Tool]:
     while len(tools) < size:
         near = words.pick(tools) if words.chance(0.4) else None
         tool = made_up_tool(words, similar_to=near) if near else new_tool(words)
-        clash = any(tool.name == other.name or (tool.family and tool.family is other.family) or (tool.action[0] and tool.action[1] == other.action[1]) for other in tools)
+        clash = any(tool.name == other.name or (tool.family and tool.family is other.family) or (tool.action[0] and tool.action[0].split()[::2] == other.action[0].split()[::2]) for other in tools)
         if not clash:
             tools.append(tool)
     words.rng.shuffle(tools)

@@ -81,9 +81,9 @@ SCRIPTS = (
 EMOJI = "😀😂😍🤖🚀🌍🌧🔥🎉🍕🐱🐶🌸⭐❤👍✅🎵📚🏠"
 
 TRAIN_SYLLABLES = _split(
-    """ba, be, bi, bo, da, de, di, do, fa, fe, fi, fo, ga, go, ka, ke, ki, ko, la, le, li, lo, lu, ma, me, mi, mo, mu, na, ne, ni, no, pa, pe, pi, po,
+    """ba, be, bi, bo, da, de, di, do, fa, fe, fi, ga, go, ka, ke, ki, ko, la, le, li, lo, lu, ma, me, mi, mo, mu, na, ne, ni, no, pa, pe, pi, po,
     ra, re, ri, ro, ru, sa, se, si, so, ta, te, ti, to, tu, va, ve, vi, vo, za, ze, zi, zo, bran, clor, dram, flen, grop, plim, quar, sten, tram, vlor,
-    bar, den, fil, gor, kan, lor, mer, nis, pol, rin, sul, tan, ver, zan, wick, ton, ley, burg, mond, shire"""
+    bar, den, fil, gor, kan, lor, mer, nir, pol, rin, sul, tan, ver, zan, wick, ton, ley, burg, mond, shire"""
 )
 TEST_SYLLABLES = _split(
     """hu, ja, je, jo, ju, wa, we, wi, wo, xa, xe, xo, ya, ye, yo, cha, che, sho, shu, thi, phe, gla, gle, smo, sna, twi, dra, kro, bli, fru, spu, hex,
@@ -91,7 +91,8 @@ TEST_SYLLABLES = _split(
 )
 
 
-def _is_held_out(word: str) -> bool:
+def is_held_out(word: str) -> bool:
+    """Whether a word is kept for evaluation: one in six is."""
     return zlib.crc32(word.encode()) % 6 == 0
 
 
@@ -106,7 +107,7 @@ class Words:
         """One of ``words`` from our half of the list (any, where our half of a short list is empty)."""
         for _ in range(100):
             word = self.rng.choice(words)
-            if _is_held_out(word) == self.held_out:
+            if is_held_out(word) == self.held_out:
                 return word
         return self.rng.choice(words)
 

@@ -1,0 +1,343 @@
+"""What a Python callable takes, as a JSON Schema, and values of its arguments from JSON.
+
+Reads signatures, type hints and docstrings; pydantic makes schemas and values of them. Calls nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from inspect import Parameter
+from types import MethodType, SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from abstractllm.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from docstring_parser import Docstring
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """How a callable is called.
+
+    `schema` is the JSON Schema of its keyword arguments, `documentation` the docstring as it stands and
+    `description` the part of it that is about the whole. In `model` the arguments stand under the names `p0`, `p1`
+    and so on, which are the values of `names`; `names` is None where `model` is the callable itself.
+    """
+
+    documentation: str
+    description: str
+    schema: Mapping[str, Any]
+    model: type[BaseModel]
+    names: Mapping[str, str] | None = None
+    own_defaults: frozenset[str] = frozenset()
+    """Arguments with a `pydantic.Field` as default, which means something to pydantic alone."""
+
+    def coerce(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments to call with, in the types of the hints. Raises pydantic.ValidationError."""
+        values = self.model.model_validate(dict(arguments))
+        if self.names is None:
+            return dict(arguments)
+        present = {
+            name: getattr(values, key)
+            for name, key in self.names.items()
+            if key in values.model_fields_set or name in self.own_defaults
+        }
+        return present | (values.model_extra or {})
+
+
+_known: WeakKeyDictionary[Any, dict[bool, Callee]] = WeakKeyDictionary()
+"""By function, unbound and bound: making a pydantic model takes about a millisecond, too long for every request."""
+
+
+def callable_name(place: str, function: Callable[..., Any]) -> str:
+    """Return the name of a callable. Raises InvalidParameterError, which says where it stands, for a lambda."""
+    name = getattr(function, "__name__", None)
+    if name is None and isinstance(function, functools.partial):
+        return callable_name(place, function.func)
+    if name == "<lambda>":
+        raise _bad(f"{place} is a lambda, and a tool needs a name; define it with def, or set its __name__.")
+    return str(type(function).__name__ if name is None else name)
+
+
+def look_into(name: str, function: Callable[..., Any]) -> Callee:
+    """Return what is to be known of the callable that is the tool `name`.
+
+    Raises InvalidParameterError where its arguments cannot be given by name or have no JSON Schema.
+    """
+    documentation = _documentation(function)
+    if _is_model(function):
+        return _model_callee(name, function, documentation)
+    key, bound = getattr(function, "__func__", function), isinstance(function, MethodType)
+    try:
+        kinds = _known.setdefault(key, {})
+    except TypeError:  # neither hashable nor weakly referable
+        return _function_callee(name, function, documentation)
+    known = kinds.get(bound)
+    if known is None or known.documentation != documentation:
+        known = kinds[bound] = _function_callee(name, function, documentation)
+    return known
+
+
+def _bad(message: str) -> InvalidParameterError:
+    return InvalidParameterError("tools", message)
+
+
+def _is_model(function: object) -> bool:
+    return isinstance(function, type) and hasattr(function, "model_json_schema")
+
+
+def _model_callee(name: str, model: Any, documentation: str) -> Callee:
+    parsed = _parsed(name, documentation)
+    schema = _schema(name, model)
+    described = _descriptions(parsed)
+    for key, part in schema["properties"].items():
+        if key in described:
+            part.setdefault("description", described[key])
+    return Callee(documentation, (parsed.description or "").strip(), schema, model)
+
+
+def _function_callee(name: str, function: Callable[..., Any], documentation: str) -> Callee:
+    from pydantic import ConfigDict, create_model
+
+    parsed = _parsed(name, documentation)
+    signature = _signature(name, function)
+    takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in signature.parameters.values())
+    named = list(_named(name, function, signature))
+    described = _descriptions(parsed)
+    fields: dict[str, Any] = {
+        f"p{number}": _field(one, _hint(name, function, one), described.get(one.name), function)
+        for number, one in enumerate(named)
+    }
+    config = ConfigDict(extra="allow" if takes_any else "forbid", protected_namespaces=())
+    model = _with_pydantic(name, lambda: create_model("Arguments", __config__=config, **fields))
+    return Callee(
+        documentation,
+        (parsed.description or "").strip(),
+        _schema(name, model),
+        model,
+        {one.name: key for one, key in zip(named, fields, strict=True)},
+        frozenset(one.name for one in named if _is_field(one.default)),
+    )
+
+
+# Docstrings.
+
+
+def _documentation(function: Callable[..., Any]) -> str:
+    """Return the docstring that a callable's author wrote, or an empty string."""
+    if isinstance(function, functools.partial):
+        return _documentation(function.func)
+    if isinstance(function, type):
+        made = dataclasses.is_dataclass(function) and (function.__doc__ or "").startswith(f"{function.__name__}(")
+        return "" if made else inspect.cleandoc(function.__doc__ or "")
+    if inspect.isroutine(function):
+        return inspect.getdoc(function) or ""
+    return inspect.getdoc(type(function).__call__) or inspect.cleandoc(type(function).__doc__ or "")
+
+
+def _parsed(name: str, documentation: str) -> Docstring:
+    from docstring_parser import ParseError, parse
+
+    try:
+        return parse(documentation)
+    except ParseError as error:
+        raise _bad(f"The docstring of the tool {name!r} cannot be read; correct it: {error}") from error
+
+
+def _descriptions(documentation: Docstring) -> dict[str, str]:
+    """Return the description of each parameter or attribute; NumPy's style may name several at once."""
+    return {
+        name.strip().lstrip("*"): one.description.strip()
+        for one in documentation.params
+        if one.description and one.description.strip()
+        for name in one.arg_name.split(",")
+    }
+
+
+# Signatures and hints.
+
+
+def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError, NameError) as error:
+        raise _bad(
+            f"The tool {name!r} does not tell what arguments it takes ({error}); wrap it in a function with type hints."
+        ) from error
+
+
+def _named(name: str, function: Callable[..., Any], signature: inspect.Signature) -> Iterator[Parameter]:
+    """Yield the parameters that a model is to give, which must be known by name; bound ones are none of them."""
+    bound = function.keywords if isinstance(function, functools.partial) else {}
+    for number, one in enumerate(signature.parameters.values()):
+        if one.kind is Parameter.VAR_POSITIONAL:
+            raise _bad(f"The tool {name!r} takes *{one.name}, and models give arguments by name; take a list instead.")
+        if one.kind is Parameter.POSITIONAL_ONLY:
+            raise _bad(f"The tool {name!r} takes {one.name!r} by position alone; remove the '/' from its signature.")
+        if number == 0 and one.name in ("self", "cls") and one.annotation is Parameter.empty:
+            raise _bad(f"The tool {name!r} is a method without its object; pass it from an object, as in obj.{name}.")
+        if one.kind is not Parameter.VAR_KEYWORD and one.name not in bound:
+            yield one
+
+
+def _hint(name: str, function: Callable[..., Any], parameter: Parameter) -> Any:
+    """Return the type hint of a parameter, resolved where it is a string; Any without one."""
+    if parameter.annotation is Parameter.empty:
+        return Any
+    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    outer, inner = _scope(function, parameter.name)
+    try:
+        hint = typing.get_type_hints(holder, outer, inner, include_extras=True)[parameter.name]
+    except Exception as error:  # the hint is an expression of the tool's author, and may raise anything
+        raise _bad(
+            f"The type hint of {parameter.name!r} in the tool {name!r} cannot be resolved ({error}); "
+            "define what it names at the top level of the module, and import it outside TYPE_CHECKING."
+        ) from error
+    return hint.type if isinstance(hint, dataclasses.InitVar) else hint
+
+
+def _scope(function: Any, parameter: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the global and local names that a hint written as a string may use."""
+    if isinstance(function, functools.partial):
+        return _scope(function.func, parameter)
+    if dataclasses.is_dataclass(function) and isinstance(function, type):
+        owners = (one for one in function.__mro__ if parameter in inspect.get_annotations(one))
+        owner = next(owners, function)
+        return vars(sys.modules[owner.__module__]), dict(vars(owner))
+    if isinstance(function, type):
+        return _scope(inspect.getattr_static(function, "__init__"), parameter)
+    if not inspect.isroutine(function):
+        return _scope(type(function).__call__, parameter)
+    plain = inspect.unwrap(getattr(function, "__func__", function))
+    generic = {one.__name__: one for one in getattr(plain, "__type_params__", ())}
+    nonlocals = dict(inspect.getclosurevars(plain).nonlocals) if inspect.isfunction(plain) else {}
+    return getattr(plain, "__globals__", {}), generic | nonlocals
+
+
+# Pydantic.
+
+
+def _is_field(default: object) -> bool:
+    from pydantic.fields import FieldInfo
+
+    return isinstance(default, FieldInfo)
+
+
+def _field(parameter: Parameter, hint: Any, described: str | None, function: object) -> tuple[Any, FieldInfo]:
+    """Return the hint and the field of pydantic that stand for a parameter."""
+    from pydantic import Field
+
+    description = _annotated_description(hint) or described
+    if _is_field(parameter.default):
+        description = parameter.default.description or description
+        hint = Annotated[hint, parameter.default]
+    elif parameter.default is None and not _takes_none(hint):
+        hint = typing.Optional[hint]  # noqa: UP045 (a hint may be a string's forward reference)
+    values = _default(parameter, function) | {"alias": parameter.name}
+    if description:
+        values["description"] = description
+    field: FieldInfo = Field(**values)
+    return hint, field
+
+
+def _default(parameter: Parameter, function: object) -> dict[str, Any]:
+    """Return the arguments of pydantic's Field for the default of a parameter."""
+    given = parameter.default
+    if given is Parameter.empty:
+        return {}
+    if _is_field(given):
+        return {"default_factory": given.default_factory} if given.default_factory else {"default": given.default}
+    factory = _factory(function, parameter.name)
+    return {"default_factory": factory} if factory else {"default": given}
+
+
+def _factory(function: object, parameter: str) -> Callable[[], Any] | None:
+    """Return what makes the default of a dataclass's field, if something does."""
+    if not (dataclasses.is_dataclass(function) and isinstance(function, type)):
+        return None
+    made = {one.name: one.default_factory for one in dataclasses.fields(function)}
+    factory = made.get(parameter, dataclasses.MISSING)
+    return None if factory is dataclasses.MISSING else factory
+
+
+def _annotated_description(hint: Any) -> str | None:
+    """Return the text in `Annotated[..., "text"]`, or the description of a `Field` or `Doc` in its place."""
+    for one in getattr(hint, "__metadata__", ()):
+        text = one if isinstance(one, str) else getattr(one, "description", getattr(one, "documentation", None))
+        if isinstance(text, str):
+            return text
+    return None
+
+
+def _takes_none(hint: Any) -> bool:
+    plain = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    return plain is Any or plain is None or type(None) in typing.get_args(plain)
+
+
+def _with_pydantic(name: str, make: Callable[[], T]) -> T:
+    from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+
+    try:
+        return make()
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as error:
+        reason = re.split(r"\n|\. ", str(error))[0]
+        raise _bad(
+            f"A parameter of the tool {name!r} has no JSON Schema ({reason}); "
+            "use a type of JSON, a dataclass or a pydantic model in its place."
+        ) from error
+
+
+def _schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON Schema of a model, without the titles that pydantic makes of names."""
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Quiet(GenerateJsonSchema):
+        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+    found = _with_pydantic(name, lambda: model.model_json_schema(schema_generator=Quiet))
+    root = found.pop("$ref", None)
+    if root is not None:  # a model that contains itself stands among the definitions
+        found = {**found["$defs"][root.removeprefix("#/$defs/")], **found}
+    if found.get("type") != "object":
+        raise _bad(f"The tool {name!r} takes no named arguments; use a model or function that does.")
+    found.pop("description", None)
+    ordered: dict[str, Any] = _untitled({"properties": {}, **found})
+    return ordered
+
+
+_ORDER = {"type": 0, "description": 1, "properties": 2, "required": 3}
+_MAPS = frozenset({"properties", "$defs", "patternProperties", "dependentSchemas"})
+_LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_SINGLES = frozenset({"items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else"})
+
+
+def _untitled(schema: Any) -> Any:
+    """Return a schema without `title` and in the order that people write it in.
+
+    A property of that name, and a title in a default, are left alone.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    keys = sorted(schema, key=lambda key: _ORDER.get(key, len(_ORDER)))
+    return {key: _untitled_part(key, schema[key]) for key in keys if key != "title"}
+
+
+def _untitled_part(key: str, value: Any) -> Any:
+    if key in _MAPS:
+        return {name: _untitled(part) for name, part in value.items()}
+    if key in _LISTS:
+        return [_untitled(part) for part in value]
+    return _untitled(value) if key in _SINGLES else value

@@ -1,0 +1,104 @@
+"""The state of a chat: the model, the system prompt, the turns so far, and what is attached to the next one."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from abstractllm.cli.answers import Interrupted, Question, argument_text, can_stream, show_answer
+from abstractllm.cli.options import ModelChoice
+from abstractllm.errors import FileProcessingError
+from abstractllm.files import read_files
+from abstractllm.types import DocumentPart, ImagePart, Message, Part, TextPart, ToolCall
+
+
+class Conversation:
+    """A conversation with a model that can be changed on the way."""
+
+    def __init__(self, choice: ModelChoice) -> None:
+        self.choice = choice
+        self.system = choice.system
+        self.turns: list[Message] = []
+        self.attached: list[Part] = []
+        for path in choice.files:
+            self.attach(path)
+        self._llm = choice.create()
+
+    def attach(self, path: str) -> None:
+        """Read a file and attach it to the next turn. Raises FileProcessingError."""
+        self.attached.extend(read_files([path]))
+
+    def switch(self, spec: str) -> None:
+        """Go on with another model; the present one stays when that fails."""
+        choice = replace(self.choice, spec=spec)
+        llm = choice.create()
+        self._llm.close()
+        self.choice, self._llm = choice, llm
+
+    def clear(self) -> None:
+        """Forget the turns and the attached files; model and system prompt stay."""
+        self.turns.clear()
+        self.attached.clear()
+
+    def ask(self, text: str) -> None:
+        """Ask, show the answer and keep both turns.
+
+        A turn that fails is taken back whole, with its files. An answer that is stopped by Ctrl-C is kept as far as
+        it came.
+        """
+        turn = Message("user", (*self.attached, TextPart(text)) if self.attached else text)
+        self.attached.clear()
+        request = Question(messages=[*self.turns, turn], system_prompt=self.system)
+        try:
+            response = show_answer(self._llm, request, stream=can_stream(self._llm))
+        except Interrupted as interrupted:
+            response = interrupted.response
+            if not response.content:
+                return
+        self.turns += [turn, response.to_message()]
+
+    def save(self, path: str) -> None:
+        """Write the conversation as JSON; its `messages` can be passed to `generate`. Raises FileProcessingError."""
+        described = {
+            "model": self.choice.spec,
+            "system": self.system,
+            "messages": [message_as_dict(turn) for turn in self.turns],
+        }
+        try:
+            Path(path).expanduser().write_text(json.dumps(described, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        except OSError as error:
+            raise FileProcessingError(f"{path} cannot be written: {error.strerror}.", path=path) from error
+
+    def close(self) -> None:
+        """Close the model."""
+        self._llm.close()
+
+
+def message_as_dict(message: Message) -> dict[str, Any]:
+    """Return a turn in the form of OpenAI's Chat Completions, without what is empty."""
+    content = message.content if isinstance(message.content, str) else [_part(part) for part in message.content]
+    described: dict[str, Any] = {"role": message.role, "content": content}
+    if message.reasoning:
+        described["reasoning"] = message.reasoning
+    if message.tool_calls:
+        described["tool_calls"] = [_call(call) for call in message.tool_calls]
+    return described
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": argument_text(call)}}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    if isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
+    return {"type": "file", "file": {"filename": part.name, "file_data": _data_url(part)}}
+
+
+def _data_url(part: ImagePart | DocumentPart) -> str:
+    return f"data:{part.media_type};base64,{base64.b64encode(part.data).decode('ascii')}"

@@ -1,0 +1,83 @@
+"""Measure the model with mlx-lm alone: ``python evaluate.py [FOLDER] [--limit 300]``.
+
+Greedy, unconstrained, batched, float32. Prints a table per skill and, with ``--errors``, the first wrong answers.
+"""
+
+import argparse
+import ctypes
+import ctypes.util
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cases import Case, make_cases
+
+SHIPPED = Path(__file__).parents[2] / "abstractllm" / "embedded"
+
+
+def use_fast_blas() -> None:
+    """Let MLX's CPU backend find OpenBLAS where it is installed."""
+    name = ctypes.util.find_library("openblas")
+    if name:
+        ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """Model in float32 and tokenizer."""
+    use_fast_blas()
+    import mlx.core as mx
+    from mlx_lm import load as load_model
+
+    model, tokenizer = load_model(str(folder))[:2]
+    model.set_dtype(mx.float32)
+    return model, tokenizer
+
+
+def answers(folder: Path, cases: list[Case], batch: int) -> list[str]:
+    """The greedy answer to every case; cases of similar length run together."""
+    from mlx_lm import batch_generate
+
+    model, tokenizer = load(folder)
+    prompts = [tokenizer.apply_chat_template(case.messages, tools=case.tools or None, add_generation_prompt=True) for case in cases]
+    order = sorted(range(len(cases)), key=lambda i: len(prompts[i]))
+    found = [""] * len(cases)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        response = batch_generate(model, tokenizer, [prompts[i] for i in chosen], max_tokens=256, return_token_ids=True)
+        for i, tokens in zip(chosen, response.token_ids, strict=True):
+            kept = [token for token in tokens if token not in tokenizer.eos_token_ids]
+            found[i] = tokenizer.decode(kept)
+    return found
+
+
+def report(cases: list[Case], found: list[str], errors: int) -> None:
+    """A Markdown table, then the wrong answers."""
+    total = Counter(case.skill for case in cases)
+    wrong = [(case, answer) for case, answer in zip(cases, found, strict=True) if not case.right(answer)]
+    missed = Counter(case.skill for case, _ in wrong)
+    print("| skill | cases | right |\n|---|---|---|")
+    for skill in sorted(total):
+        print(f"| {skill} | {total[skill]} | {100 * (1 - missed[skill] / total[skill]):.1f}% |")
+    shown: Counter[str] = Counter()
+    for case, answer in wrong:
+        shown[case.skill] += 1
+        if shown[case.skill] <= errors:
+            print(f"\n[{case.skill}] {json.dumps(case.messages[-1]['content'], ensure_ascii=False)}\n  wanted {case.expected}\n  got    {answer}")
+
+
+def main() -> None:
+    """Evaluate the folder given on the command line, or the one that ships."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=SHIPPED)
+    parser.add_argument("--limit", type=int, default=300, help="cases of every skill")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--errors", type=int, default=0, help="how many wrong answers of every skill to show")
+    options = parser.parse_args()
+    cases = make_cases(options.limit, options.seed)
+    report(cases, answers(options.folder, cases, options.batch), options.errors)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""`abstractllm` as a program, with providers that tests can hold in the middle of an answer."""
+
+import asyncio
+import fcntl
+import sys
+import termios
+import time
+
+from abstractllm import register_provider
+from abstractllm.cli import main
+from abstractllm.providers.base import BaseProvider
+from abstractllm.types import GenerateResponse
+
+
+def end():
+    return GenerateResponse(finish_reason="stop", model="test")
+
+
+class Stubborn(BaseProvider):
+    """Does what the prompt says; otherwise says it back."""
+
+    name = "stubborn"
+    settings = frozenset({"model"})
+
+    def _stream(self, request, call):
+        text = request.messages[-1].text
+        yield from getattr(self, f"_{text}", lambda call: iter([GenerateResponse(content=text)]))(call)
+        yield end()
+
+    def _wait(self, call):
+        yield GenerateResponse(content="one ")
+        while not call.cancelled:
+            time.sleep(0.01)  # and no Event: Ctrl-C at the wrong moment leaves its lock held, and `set` would hang
+
+    def _gate(self, call):
+        yield GenerateResponse(content="one ")
+        sys.stdin.readline()
+        yield GenerateResponse(content="two")
+
+    def _flood(self, call):
+        while not call.cancelled:
+            yield GenerateResponse(content="flood " * 1000)
+
+    def _rude(self, call):
+        yield GenerateResponse(content="a\x1b[")
+        yield GenerateResponse(content="2Jb\rc\x1b]0;title\x07d")
+
+
+class StubbornAsync(BaseProvider):
+    """Begins to answer and waits."""
+
+    name = "stubborn-async"
+
+    async def _astream(self, request, call):
+        yield GenerateResponse(content="one ")
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    if sys.stdin.isatty():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C on this terminal reaches this process
+    register_provider("stubborn", Stubborn)
+    register_provider("stubborn-async", StubbornAsync)
+    main()

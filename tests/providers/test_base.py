@@ -1,0 +1,453 @@
+"""From one primitive to four faces: any answer, any end, from any thread or loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from abstractllm.accumulator import join
+from abstractllm.errors import (
+    GenerationError,
+    InvalidParameterError,
+    QuotaExceededError,
+    RequestTimeoutError,
+    UnsupportedFeatureError,
+    UnsupportedOperationError,
+)
+from abstractllm.providers.base import BaseProvider
+from abstractllm.testing.faces import Face, ask, call
+from abstractllm.types import GenerateResponse, Timeout, Usage
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
+END = GenerateResponse(finish_reason="stop", usage=Usage(1, 1))
+
+
+class Scripted(BaseProvider):
+    """Yields what it is given and raises what it is given; remembers how each run ended."""
+
+    name = "scripted"
+    settings = frozenset({"model", "script"})
+    max_threads = 4
+
+    def __init__(self, *script, **settings):
+        super().__init__(**settings)
+        self.script = script
+        self.begun = 0
+        self.closed = 0
+        self.closed_in = set()
+        self.events = []
+        self.observers.append(self.events.append)
+
+    def play(self, running):
+        self.begun += 1
+        try:
+            for item in self.script:
+                if isinstance(item, BaseException):
+                    raise item.with_traceback(None)
+                yield GenerateResponse(content=item) if isinstance(item, str) else item
+        finally:
+            self.closed += 1
+            self.closed_in.add(threading.get_ident())
+
+    @property
+    def heard(self):
+        return [event.kind for event in self.events]
+
+    def settle(self):
+        """Wait until every thread of this provider has ended."""
+        self.close()
+        if self._threads is not None:
+            self._threads.join()
+
+
+class Sync(Scripted):
+    def _stream(self, request, running):
+        yield from self.play(running)
+
+
+class Async(Scripted):
+    async def _astream(self, request, running):
+        source = self.play(running)
+        try:
+            for delta in source:
+                await asyncio.sleep(0)
+                yield delta
+        finally:
+            source.close()
+
+
+class Both(Sync, Async):
+    pass
+
+
+KINDS = [Sync, Async, Both]
+kinds = pytest.mark.parametrize("kind", KINDS)
+faces = pytest.mark.parametrize("face", list(Face))
+
+
+@given(st.lists(st.text(), max_size=20), st.sampled_from(KINDS), st.sampled_from(Face), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_any_split_into_deltas_joins_to_the_same_answer(pieces, kind, face, limited):
+    with kind(*pieces, END) as llm:
+        answer = ask(llm, face, "Hi", timeout=1000 if limited else None)
+        assert answer.whole.content == "".join(pieces)
+        assert (answer.whole.finish_reason, answer.whole.usage) == ("stop", END.usage)
+        if face.streams:
+            assert [delta.content for delta in answer.deltas] == [*pieces, ""]
+            assert answer.held == answer.whole == join(answer.deltas)
+        assert (llm.begun, llm.heard) == (1, ["started", "finished"])
+        llm.settle()
+        assert llm.closed == 1
+
+
+ERRORS = [KeyError("lost"), StopIteration("odd"), TimeoutError("own"), QuotaExceededError("spent"), OSError(5, "gone")]
+
+
+@given(
+    st.lists(st.text(min_size=1), max_size=6), st.sampled_from(ERRORS), st.sampled_from(KINDS), st.sampled_from(Face)
+)
+@settings(max_examples=80, deadline=None)
+def test_an_exception_at_any_point_is_typed_and_holds_what_had_arrived(pieces, error, kind, face):
+    with kind(*pieces, error) as llm:
+        with pytest.raises((GenerationError, QuotaExceededError)) as caught:
+            ask(llm, face, "Hi")
+        if isinstance(error, QuotaExceededError):
+            assert caught.value is error
+        else:
+            assert caught.value.response.content == "".join(pieces)
+            assert caught.value.provider == "scripted"
+            assert caught.value.__cause__ is error or caught.value.__cause__.__cause__ is error
+        assert llm.heard == ["started", "failed"]
+        assert llm.events[1].error is caught.value
+        llm.settle()
+        assert llm.closed == 1
+
+
+@kinds
+def test_breaking_off_at_the_last_delta_counts_as_finished(kind):
+    with kind("a", END) as llm:
+        for delta in llm.generate("Hi", stream=True):
+            if delta.finish_reason:
+                break
+        gc.collect()
+        assert llm.heard == ["started", "finished"]
+
+
+@kinds
+@pytest.mark.parametrize("read", range(22))
+@pytest.mark.parametrize("timeout", [None, 1000])
+def test_leaving_a_sync_stream_at_any_delta_closes_the_source(kind, read, timeout):
+    with kind(*"abcdefghijklmnopqrstu", END) as llm:
+        stream = llm.generate("Hi", stream=True, timeout=timeout)
+        for _ in range(read):
+            next(stream)
+        stream.close()
+        llm.settle()
+        assert llm.closed == llm.begun == min(read, 1)
+        if read:  # behind a buffer, the source may have ended before its reader left
+            assert llm.heard in (["started", "cancelled"], ["started", "finished"])
+        if read and kind is Sync and timeout is None:
+            assert llm.heard == ["started", "cancelled"]
+
+
+@kinds
+@pytest.mark.parametrize("read", range(5))
+async def test_leaving_an_async_stream_at_any_delta_closes_the_source(kind, read):
+    llm = kind(*"abc", END)
+    stream = llm.generate_async("Hi", stream=True)
+    for _ in range(read):
+        await anext(stream)
+    await stream.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await asyncio.to_thread(llm.settle)
+    assert llm.closed == llm.begun == min(read, 1)
+    assert llm.heard == {0: [], 4: ["started", "finished"]}.get(read, ["started", "cancelled"])
+
+
+@given(st.integers(0, 40), st.sampled_from(KINDS), st.sampled_from([Face.ASYNC, Face.ASYNC_STREAM]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_cancelling_at_any_await_closes_the_source_and_leaves_nothing(steps, kind, face, limited):
+    llm = kind(*"abcdefgh", END)
+
+    async def read():
+        result = call(llm, face, "Hi", timeout=1000 if limited else None)
+        if face is Face.ASYNC:
+            return await result
+        return [delta async for delta in result]
+
+    async def main():
+        task = asyncio.create_task(read())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+    llm.settle()
+    assert llm.closed == llm.begun
+    assert not llm._calls
+    assert llm.heard in ([], ["started", "cancelled"], ["started", "finished"])
+
+
+@kinds
+@faces
+def test_nothing_begins_at_the_call_of_a_stream_or_coroutine(kind, face, recwarn):
+    if face is Face.WHOLE:
+        return
+    llm = kind(END)
+    result = call(llm, face, "Hi")
+    assert (llm.begun, llm.events) == (0, [])
+    if face is Face.ASYNC:
+        result.close()
+    del result
+    gc.collect()
+    assert len(recwarn) == 0
+
+
+@kinds
+@faces
+def test_a_request_is_checked_at_the_call(kind, face):
+    llm = kind(END)
+    for error, prompt, params in [
+        (InvalidParameterError, "Hi", {"no_such": 1}),
+        (InvalidParameterError, "", {}),
+        (UnsupportedFeatureError, "Hi", {"temperature": 1}),
+        (UnsupportedFeatureError, "Hi", {"options": {"x": 1}}),
+    ]:
+        with pytest.raises(error):
+            call(llm, face, prompt, **params)
+    assert llm.begun == 0
+
+
+@kinds
+@faces
+def test_an_answer_without_an_end_is_an_error(kind, face):
+    with kind("cut") as llm, pytest.raises(GenerationError, match="finish_reason") as caught:
+        ask(llm, face, "Hi")
+    assert caught.value.response.content == "cut"
+
+
+@faces
+def test_any_iterable_of_deltas_will_do(face):
+    class Listing(BaseProvider):
+        def _stream(self, request, running):
+            return [GenerateResponse(content="a"), END]
+
+    with Listing() as llm:
+        assert ask(llm, face, "Hi").whole.content == "a"
+
+
+@faces
+def test_a_provider_without_a_primitive_says_so(face):
+    with BaseProvider() as llm, pytest.raises(GenerationError, match="NotImplementedError"):
+        ask(llm, face, "Hi")
+
+
+@kinds
+@faces
+def test_a_raising_observer_harms_nothing(kind, face):
+    def broken(event):
+        raise ZeroDivisionError
+
+    with kind("a", END) as llm:
+        llm.observers.insert(0, broken)
+        assert ask(llm, face, "Hi").whole.content == "a"
+        assert llm.heard == ["started", "finished"]
+
+
+@kinds
+@faces
+def test_context_variables_reach_the_provider(kind, face):
+    class Reading(kind):
+        def play(self, running):
+            yield GenerateResponse(content=VARIABLE.get())
+            yield END
+
+    def check():
+        VARIABLE.set("seen")
+        assert ask(llm, face, "Hi").whole.content == "seen"
+
+    with Reading() as llm:
+        contextvars.copy_context().run(check)
+
+
+@kinds
+def test_an_interrupt_in_the_provider_reaches_the_caller(kind):
+    with kind("a", KeyboardInterrupt()) as llm:
+        with pytest.raises(KeyboardInterrupt):
+            llm.generate("Hi")
+        assert llm.heard == ["started", "cancelled"]
+
+
+@kinds
+async def test_sync_calls_work_inside_a_running_loop(kind):
+    llm = kind("a", END)
+    assert llm.generate("Hi").content == "a"
+    assert [delta.content for delta in llm.generate("Hi", stream=True)] == ["a", ""]
+    await llm.aclose()
+
+
+@kinds
+def test_many_loops_in_many_threads_use_one_provider(kind):
+    results = []
+
+    async def several():
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(llm.generate_async("Hi")) for _ in range(6)]
+        return [task.result().content for task in tasks]
+
+    with kind(*"abc", END) as llm:
+        threads = [threading.Thread(target=lambda: results.append(asyncio.run(several()))) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [["abc"] * 6] * 5
+
+
+async def test_more_streams_than_threads_all_finish():
+    llm = Sync(*"abcdefghijklmnopqrstuvwxyz", END)
+    answers = await asyncio.gather(*(llm.generate_async("Hi") for _ in range(30)))
+    assert {answer.content for answer in answers} == {"abcdefghijklmnopqrstuvwxyz"}
+    assert len(llm.closed_in) <= llm.max_threads
+    await llm.aclose()
+
+
+# Limits.
+
+
+class Waiting:
+    """Gives `first` deltas, then waits until the answer is no longer wanted."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+        self.released = threading.Event()
+
+
+class SyncWaiting(Waiting, BaseProvider):
+    def _stream(self, request, running):
+        for _ in range(self.first):
+            yield GenerateResponse(content="x")
+        running.on_cancel(self.released.set)
+        self.released.wait()
+
+
+class AsyncWaiting(Waiting, BaseProvider):
+    async def _astream(self, request, running):
+        try:
+            for _ in range(self.first):
+                yield GenerateResponse(content="x")
+            await asyncio.Event().wait()
+        finally:
+            self.released.set()
+
+
+@pytest.mark.parametrize("kind", [SyncWaiting, AsyncWaiting])
+@faces
+@pytest.mark.parametrize(
+    ("timeout", "first", "limit"),
+    [(Timeout(first_event=0.01), 0, "first_event"), (Timeout(idle=0.01), 1, "idle"), (0.01, 0, "total")],
+)
+def test_each_limit_ends_the_request_in_every_face(kind, face, timeout, first, limit):
+    with kind(first) as llm:
+        with pytest.raises(RequestTimeoutError) as caught:
+            ask(llm, face, "Hi", timeout=timeout)
+        assert caught.value.limit == limit
+        llm.released.wait()
+
+
+# Closing.
+
+
+@kinds
+@pytest.mark.parametrize("timeout", [None, 1000])
+def test_closing_ends_a_sync_stream(kind, timeout):
+    llm = kind(*"a" * 200, END)
+    stream = llm.generate("Hi", stream=True, timeout=timeout)
+    next(stream)
+    llm.close()
+    with pytest.raises(UnsupportedOperationError, match="closed"):
+        list(stream)
+    llm.settle()
+    assert llm.closed == 1
+
+
+@kinds
+async def test_closing_ends_an_async_stream(kind):
+    llm = kind(*"a" * 200, END)
+    stream = await llm.generate_async("Hi", stream=True)
+    await llm.aclose()
+    with pytest.raises(UnsupportedOperationError, match="closed"):
+        _ = [delta async for delta in stream]
+    await asyncio.to_thread(llm.settle)
+    assert llm.closed == 1
+
+
+async def test_closing_ends_a_request_that_waits_for_a_thread():
+    llm = SyncWaiting(0)
+    llm.max_threads = 1
+    tasks = [asyncio.create_task(llm.generate_async("Hi")) for _ in range(3)]
+    await asyncio.sleep(0)
+    await llm.aclose()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(outcome, UnsupportedOperationError)
+
+
+@kinds
+def test_a_stream_that_was_made_before_the_close_does_not_begin_after_it(kind):
+    llm = kind(END)
+    stream, later = llm.generate("Hi", stream=True), llm.generate_async("Hi", stream=True)
+    llm.close()
+    for read in (lambda: list(stream), lambda: asyncio.run(later)):
+        with pytest.raises(UnsupportedOperationError, match="closed"):
+            read()
+    assert llm.begun == 0
+    assert not llm._calls
+
+
+@kinds
+def test_no_thread_is_left_after_close(kind):
+    llm = kind("a", END)
+    asyncio.run(llm.generate_async("Hi"))
+    llm.close()
+    llm.settle()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("abstractllm-scripted")]
+
+
+def test_closing_unloads():
+    class Loaded(Sync):
+        unloaded = 0
+
+        def unload(self):
+            self.unloaded += 1
+
+    with Loaded(END) as llm:
+        llm.generate("Hi")
+    assert llm.unloaded == 1
+
+
+# Configuration, and what a kind says without an instance.
+
+
+def test_configuration_is_checked_and_can_be_changed():
+    llm = Sync(END, timeout=5)
+    assert llm.get_param("timeout") == Timeout(total=5)
+    llm.set_config(model="other")
+    assert llm.get_config()["model"] == "other"
+    with pytest.raises(InvalidParameterError, match="temprature"):
+        llm.set_config(temprature=1)
+    with pytest.raises(UnsupportedFeatureError):
+        Sync(END, temperature=1)
+
+
+def test_a_kind_without_models_says_so():
+    for ask_kind in (BaseProvider.list_models, lambda: Sync.pull_model("x"), lambda: Sync.remove_model("x")):
+        with pytest.raises(UnsupportedFeatureError, match="models"):
+            ask_kind()
+    assert BaseProvider.diagnose() == []
