@@ -6,9 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
-
-from typing_extensions import Self
+from typing import Any, Literal, Self, overload
 
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import UnsupportedFeatureError

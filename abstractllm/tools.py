@@ -195,10 +195,13 @@ def _dialect(name: str, schema: Mapping[str, Any]) -> Any:
 
     if "$schema" not in schema:
         return Draft202012Validator
-    version = schema["$schema"]
-    known = validator_for({"$schema": version}, default=None) if isinstance(version, str) else None
+    try:
+        known = validator_for(schema, default=None)
+    except (TypeError, ValueError):  # what stands there is no URL
+        known = None
     if known is None:
-        raise _bad(f"The parameters of the tool {name!r} have the unknown $schema {shown(version)}; leave it out.")
+        version = shown(schema["$schema"])
+        raise _bad(f"The parameters of the tool {name!r} have the unknown $schema {version}; leave it out.")
     return known
 
 
@@ -212,7 +215,7 @@ def _check_references(name: str, schema: Mapping[str, Any]) -> None:
     for reference in _references(schema):
         try:
             resolver.lookup(reference)
-        except Unresolvable as error:
+        except (Unresolvable, ValueError) as error:
             raise _bad(
                 f"The parameters of the tool {name!r} refer to {reference!r}, which is not in them; "
                 'put it under "$defs" and refer to "#/$defs/NAME".'

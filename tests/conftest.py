@@ -18,12 +18,16 @@ settings.load_profile("suite")
 
 PACKAGE = Path(abstractllm.__file__).parent
 
+# MLX's own BLAS gives the same bits on every machine, and the same row whatever else is in the batch.
+BLAS = "ABSTRACTLLM_MLX_BLAS"
+os.environ.setdefault(BLAS, "")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def neutral_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what the user has configured out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("ABSTRACTLLM_")]:
+        for name in [name for name in os.environ if name.startswith("ABSTRACTLLM_") and name != BLAS]:
             patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield

@@ -47,9 +47,7 @@ def request(*parts, **values):
 
 
 def check(one, capabilities=None, supported=(), options=()):
-    check_request(
-        one, capabilities or {}, supported=frozenset(supported), options=frozenset(options), provider="echo"
-    )
+    check_request(one, capabilities or {}, supported=frozenset(supported), options=frozenset(options), provider="echo")
 
 
 def refusal(*args, **kwargs):

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from abstractllm.errors import FileProcessingError, ImageProcessingError, InvalidParameterError
@@ -205,11 +204,15 @@ def test_a_table(write):
 cell = st.text(st.characters(exclude_characters="\0\r\ufeff", exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
     ["|", "\\", "\\|", "<br>", "\\<br>", "a\nb", '"', "'", " ", " | ", ",", ";", "\t", "```", "{"]
 )
-grids = st.integers(2, 4).flatmap(
-    lambda width: st.tuples(
-        st.lists(cell, min_size=width, max_size=width), st.lists(st.lists(cell, min_size=1, max_size=6), max_size=4)
+grids = (
+    st.integers(2, 4)
+    .flatmap(
+        lambda width: st.tuples(
+            st.lists(cell, min_size=width, max_size=width), st.lists(st.lists(cell, min_size=1, max_size=6), max_size=4)
+        )
     )
-).map(lambda found: [found[0], *found[1]])
+    .map(lambda found: [found[0], *found[1]])
+)
 
 
 @given(rows=grids, kind=st.sampled_from([("t.csv", ","), ("t.tsv", "\t")]))

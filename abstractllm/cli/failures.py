@@ -32,6 +32,8 @@ EXIT_CODES = {
 
 INTERRUPTED = 130
 
+_HelpShown = getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit)  # click 8.1 exits instead
+
 
 @dataclass
 class Settings:
@@ -58,7 +60,7 @@ def plain_ends(settings: Settings) -> Iterator[None]:
     """Turn every error into a line and an exit code, and Ctrl-C into its code; click ends quietly on a broken pipe."""
     try:
         yield
-    except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError, BrokenPipeError):
+    except (click.exceptions.Exit, _HelpShown, BrokenPipeError):
         raise
     except (KeyboardInterrupt, click.Abort) as error:
         click.echo(err=True)  # the line on which the terminal shows ^C

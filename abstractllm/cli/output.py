@@ -93,7 +93,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000).print(table)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as drawn:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def readable_size(size: int | None) -> str:

@@ -12,9 +12,10 @@ from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.cli.failures import debug_option
 from abstractllm.cli.output import print_json, print_table
 from abstractllm.errors import MissingDependencyError, PluginError
+from abstractllm.providers.base import BaseProvider
 from abstractllm.registry import ProviderInfo, get_provider_class, list_providers
 
-State = Literal["ready", "not installed", "broken", "not ready"]
+State = Literal["ready", "needs attention", "not ready", "not installed", "broken"]
 
 SHOWN: Mapping[ModelCapability, str] = {
     ModelCapability.STREAMING: "streaming",
@@ -30,7 +31,10 @@ SHOWN: Mapping[ModelCapability, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """A provider after it was tried: `can` is what its default model does for sure, `problem` why it is not ready."""
+    """A provider after it was tried.
+
+    `can` is what its default model does for sure, `problem` why it is not ready, or what its diagnosis advises.
+    """
 
     name: str
     distribution: str | None
@@ -59,16 +63,20 @@ def status_of(info: ProviderInfo) -> ProviderStatus:
     can: tuple[str, ...] = ()
     if problem is None:
         try:
-            can = _try(info.name)
-            state = "ready"
+            can, problem = _try(info.name)
+            state = "needs attention" if problem else "ready"
         except Exception as error:
             state, problem = _state(error), f"{error}" or type(error).__name__
     return ProviderStatus(info.name, info.distribution, info.version, state, can, problem)
 
 
-def _try(name: str) -> tuple[str, ...]:
-    with get_provider_class(name)() as llm:
-        return what_it_can(llm.get_capabilities())
+def _try(name: str) -> tuple[tuple[str, ...], str | None]:
+    """Return what a provider can do and the first advice of its diagnosis, if it has any."""
+    kind = get_provider_class(name)
+    with kind() as llm:
+        can = what_it_can(llm.get_capabilities())
+    findings = kind.diagnose() if issubclass(kind, BaseProvider) else []
+    return can, next((finding.advice for finding in findings if finding.advice), None)
 
 
 def _state(error: Exception) -> State:

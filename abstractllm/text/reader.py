@@ -5,7 +5,7 @@ The way is the same for streamed and whole answers, so they agree character for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +34,8 @@ class OutputReader:
     """Reads one answer. Feed it each token with `add`, and call `flush` once at the end.
 
     `sections` are the model's marked stretches, `inside` the one that the prompt has opened. `parser` reads the text
-    of a tool call, for `tools` given as JSON Schemas. Stop strings count in the visible text only, neither in
-    reasoning nor in tool calls.
+    of a tool call, for `tools` given as JSON Schemas. `hidden` are special tokens that users do not see; those in a
+    tool call are for its parser. Stop strings count in the visible text only, neither in reasoning nor in tool calls.
     """
 
     def __init__(
@@ -47,12 +47,14 @@ class OutputReader:
         inside: Section | None = None,
         parser: Parser | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
+        hidden: Collection[int] = (),
     ) -> None:
         self._detokenizer = detokenizer
         self._stops = StopMatcher(stops)
         self._splitter = SectionSplitter(sections, inside) if sections else None
         self._parser = parser
         self._tools = tools
+        self._hidden = hidden
         self._call_text: list[str] = []
         self._at_border = False
         self.calls = 0
@@ -64,10 +66,17 @@ class OutputReader:
 
     def add(self, token: int) -> GenerateResponse | None:
         """Take the next token and return what is certain by now, or None when that is nothing."""
+        if token in self._hidden and not self._in_call:
+            return None
         text = self._detokenizer.add(token)
         if not text:
             return None
         return self._read(self._splitter.add(text) if self._splitter else [Piece("content", text)])
+
+    @property
+    def _in_call(self) -> bool:
+        section = self._splitter.inside if self._splitter else None
+        return section is not None and section.kind == "tool_call"
 
     def flush(self) -> GenerateResponse | None:
         """Return what was held back, or None when that is nothing."""
@@ -75,7 +84,7 @@ class OutputReader:
         pieces = [Piece("content", text)] if text else []
         if self._splitter:
             pieces = [*(self._splitter.add(text) if text else []), *self._splitter.flush()]
-        last = self._read([*pieces, Piece("content", "")])
+        last = self._read(pieces)
         held = self._stops.flush()
         if not held:
             return last

@@ -40,6 +40,11 @@ class SectionSplitter:
         self._inside = inside
         self._held = ""
 
+    @property
+    def inside(self) -> Section | None:
+        """The section that the text has reached."""
+        return self._inside
+
     def add(self, text: str) -> list[Piece]:
         """Take more text and return the pieces that are certain by now."""
         self._held += text
@@ -59,16 +64,19 @@ class SectionSplitter:
     def _next(self, pieces: list[Piece]) -> bool:
         """Move text up to the next marker into `pieces`; False when no whole marker is left."""
         markers = self._markers()
-        found = [(self._held.index(marker), -len(marker), marker) for marker in markers if marker in self._held]
+        found = [(self._end_of(marker), -len(marker), marker) for marker in markers if marker in self._held]
         if not found:
             self._release(pieces, len(self._held) - held_back(self._held, tuple(markers)))
             return False
-        position, _, marker = min(found)
-        closing = self._inside is not None
-        self._release(pieces, position, closes=closing)
+        end, _, marker = min(found)
+        self._release(pieces, end - len(marker), closes=self._inside is not None)
         self._held = self._held[len(marker) :]
         self._inside = markers[marker]
         return True
+
+    def _end_of(self, marker: str) -> int:
+        """What ends first is found first, however the text is cut into pieces; of two that end together, the longer."""
+        return self._held.index(marker) + len(marker)
 
     def _markers(self) -> dict[str, Section | None]:
         """The markers to look for, and the section that each leads into."""

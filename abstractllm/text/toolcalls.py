@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from abstractllm.accumulator import decode_arguments
 from abstractllm.types import ToolCall
 
 Parser = Callable[[str, Sequence[Mapping[str, Any]]], Any]
@@ -28,19 +28,14 @@ def parse_calls(text: str, parser: Parser, tools: Sequence[Mapping[str, Any]], *
 def _call(parsed: object, text: str, number: int) -> ToolCall:
     if not isinstance(parsed, Mapping) or not isinstance(parsed.get("name"), str):
         return _invalid(text, number)
-    arguments = parsed.get("arguments", {})
+    arguments = parsed.get("arguments")
+    if arguments is None:
+        arguments = {}
     if isinstance(arguments, str):
-        arguments = _decoded(arguments)
+        arguments = decode_arguments(arguments)
     if not isinstance(arguments, Mapping):
         return ToolCall(f"call_{number}", parsed["name"], {}, invalid=text.strip())
     return ToolCall(f"call_{number}", parsed["name"], dict(arguments))
-
-
-def _decoded(arguments: str) -> object:
-    try:
-        return json.loads(arguments or "{}")
-    except ValueError:
-        return None
 
 
 def _invalid(text: str, number: int) -> ToolCall:

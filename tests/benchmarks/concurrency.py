@@ -45,7 +45,8 @@ class Contest:
             response = None
             async for chunk in self.llm.generate_async(text, stream=True, max_tokens=self.tokens):
                 response = chunk
-            assert response is not None and response.usage is not None
+            assert response is not None
+            assert response.usage is not None
             return response.usage.completion_tokens
 
         async def all_of_them() -> int:
@@ -70,9 +71,7 @@ class Contest:
 
     def sequential(self) -> float:
         """Answer one prompt after the other."""
-        return self._rate(
-            lambda: sum(len(list(self.peer.generate(prompt, self.tokens))) for prompt in self.prompts)
-        )
+        return self._rate(lambda: sum(len(list(self.peer.generate(prompt, self.tokens))) for prompt in self.prompts))
 
     def _rate(self, run: Callable[[], int]) -> float:
         start = time.perf_counter()

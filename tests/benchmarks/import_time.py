@@ -28,7 +28,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
-    codes = {"Python alone": "pass", "import abstractllm": "import abstractllm", "create_llm": "from abstractllm import create_llm"}
+    codes = {
+        "Python alone": "pass",
+        "import abstractllm": "import abstractllm",
+        "from abstractllm import create_llm": "from abstractllm import create_llm",
+    }
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in codes}
     for _ in range(rounds):
         for name, code in codes.items():

@@ -37,7 +37,8 @@ def machine() -> str:
     blas = backend.load_blas()
     versions = ", ".join(f"{name} {backend.version(name)}" for name in ("mlx", "mlx-lm"))
     load = os.getloadavg()[0]
+    system = f"{platform.system()} {platform.machine()}, {backend.available_cores()} cores"
     return (
-        f"{platform.system()} {platform.machine()}, {backend.available_cores()} cores, Python {platform.python_version()},"
-        f" {versions}, BLAS {blas.library or 'of the mlx wheel'}, load average before the run {load:.1f}"
+        f"{system}, Python {platform.python_version()}, {versions}, BLAS {blas.library or 'of the mlx wheel'},"
+        f" load average before the run {load:.1f}"
     )

@@ -47,7 +47,8 @@ class Contest:
         for _ in stream:
             pass
         usage = stream.response.usage
-        assert usage is not None and usage.completion_tokens == self.tokens
+        assert usage is not None
+        assert usage.completion_tokens == self.tokens
         return self.tokens / (time.perf_counter() - start)
 
     def mlx_lm(self) -> float:

@@ -19,13 +19,15 @@ def write_plugin(folder, name, module_text, target="Plugin"):
 
 @pytest.fixture
 def plugins(tmp_path, monkeypatch):
-    """A folder of plugins on the import path: one that works, and three that do not."""
+    """A folder of plugins on the import path: one that works, and others with troubles."""
     folder = tmp_path / "plugins"
     folder.mkdir()
     good = "from abstractllm.providers.echo import EchoProvider\nclass Plugin(EchoProvider):\n    name = 'good'\n"
     write_plugin(folder, "good", good)
     write_plugin(folder, "crashing", "raise RuntimeError('bad\\nday')\n")
     write_plugin(folder, "lacking", "import a_library_that_nobody_has\n")
+    ailing = "    @classmethod\n    def diagnose(cls): return [Finding('disk', 'full', 'empty it')]\n"
+    write_plugin(folder, "ailing", f"from abstractllm.providers.base import Finding\n{good}{ailing}")
     write_plugin(folder, "unwilling", good + "    def __init__(self): raise ValueError('no key')\n")
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     return folder
@@ -56,15 +58,17 @@ def test_a_broken_one_says_why_and_harms_nothing(plugins):
     done = command("providers", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = {one["name"]: one for one in json.loads(done.stdout)}
-    assert {name: found[name]["state"] for name in ("echo", "good", "crashing", "lacking", "unwilling")} == {
+    assert {name: found[name]["state"] for name in ("echo", "good", "crashing", "lacking", "unwilling", "ailing")} == {
         "echo": "ready",
         "good": "ready",
         "crashing": "broken",
         "lacking": "not installed",
         "unwilling": "not ready",
+        "ailing": "needs attention",
     }
     assert found["good"]["version"] == "1.5"
     assert "a_library_that_nobody_has" in found["lacking"]["problem"]
+    assert found["ailing"]["problem"] == "empty it"
     assert "no key" in found["unwilling"]["problem"]
 
 

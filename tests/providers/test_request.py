@@ -196,7 +196,10 @@ def test_an_instance_takes_given_then_environment_then_defaults(monkeypatch):
     monkeypatch.setenv("ABSTRACTLLM_ECHO_MODEL", "from-env")
     monkeypatch.setenv("ABSTRACTLLM_ECHO_TEMPERATURE", "0.5")
     assert instance_config(EchoProvider, {}) == {"model": "from-env", "temperature": 0.5}
-    assert instance_config(EchoProvider, {"model": "given", "temperature": None}) == {"model": "given", "temperature": 0.5}
+    assert instance_config(EchoProvider, {"model": "given", "temperature": None}) == {
+        "model": "given",
+        "temperature": 0.5,
+    }
 
 
 def test_text_in_the_environment_stays_text(monkeypatch):

@@ -273,21 +273,22 @@ class DeafToStops(Blocking):
 
 
 class SharedState(Blocking):
-    """Requests that run at the same time disturb each other."""
+    """Different requests that run at the same time disturb each other."""
 
     def __init__(self):
         super().__init__()
-        self.running = 0
-        self.company = threading.Event()
+        self.texts = []
+        self.disturbed = threading.Event()
 
     def _stream(self, request, call):
-        self.running += 1
-        if self.running > 1:
-            self.company.set()
-        disturbed = self.company.wait(0.02)
+        text = request.messages[-1].text
+        self.texts.append(text)
+        if any(other != text for other in list(self.texts)):
+            self.disturbed.set()
+        changed = self.disturbed.wait(0.02)
+        self.texts.remove(text)
         first, *rest = self.deltas(request)
-        self.running -= 1
-        yield replace(first, content="!") if disturbed else first
+        yield replace(first, content="!") if changed else first
         yield from rest
 
 
@@ -318,7 +319,7 @@ class BlocksTheLoop(Gated):
     _stream = BaseProvider._stream
 
     async def _astream(self, request, call):
-        self.gate.wait(0.5)
+        self.gate.wait(0.05)
         for delta in self.deltas(request):
             yield delta
         if not self.gate.is_set():
@@ -329,18 +330,18 @@ class GatedWithoutThread(Blocking):
     """The provider itself is fine; what waits for its backend is not."""
 
 
-class KeepsItsSlot(Both):
-    """Gives its one slot for sync calls back only after a whole answer."""
+class LosesItsSlot(Both):
+    """Does not get its one slot for sync calls back from a stream that was left."""
 
-    def __init__(self):
-        super().__init__()
-        self.slot = threading.Semaphore(1)
+    lost = False
 
     def _stream(self, request, call):
-        if not self.slot.acquire(timeout=0.2):
+        if self.lost:
             raise GenerationError("No slot became free in time.")
-        yield from self.deltas(request)
-        self.slot.release()
+        try:
+            yield from self.deltas(request)
+        except GeneratorExit:
+            self.lost = True
 
 
 class SwallowsCancellation(Native):
@@ -387,7 +388,7 @@ BROKEN: dict[str, type[BaseProvider]] = {
     "async_results_are_coroutines": NoCoroutine,
     "sync_calls_work_in_a_running_loop": OwnLoop,
     "waiting_does_not_block_the_loop": GatedWithoutThread,
-    "leaving_a_stream_ends_the_request": KeepsItsSlot,
+    "leaving_a_stream_ends_the_request": LosesItsSlot,
     "cancelling_a_task_ends_the_request": SwallowsCancellation,
     "failures_are_typed": UntypedFailure,
     "a_closed_provider_refuses": NeverCloses,

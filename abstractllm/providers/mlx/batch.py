@@ -128,6 +128,17 @@ class BatchEngine:
             row.fail(error)
         self._rest()
 
+    def close(self, error: Exception) -> None:
+        """End every request with this error, and wait for what is still being computed.
+
+        MLX ends the process with an abort when a stream's thread goes while the stream still has work.
+        """
+        import mlx.core as mx
+
+        if self._generator is not None:
+            mx.synchronize(self._generator.stream)
+        self.fail_all(error)
+
     def _open(self) -> Any:
         if self._generator is None:
             self._generator = self._make_generator(

@@ -84,8 +84,8 @@ def fetch(model: str) -> Path:
     except Exception as error:  # the library lets many kinds of network errors through
         raise ModelNotFoundError(
             f"Model {model!r} was not found: {type(error).__name__}: {_first_line(error)}. Looked in:"
-            f" {'; '.join(searched)}. Check the name and the connection; HF_HUB_OFFLINE=1 forbids downloads, and HF_TOKEN"
-            " opens gated models.",
+            f" {'; '.join(searched)}. Check the name and the connection; HF_HUB_OFFLINE=1 forbids downloads,"
+            " and HF_TOKEN opens gated models.",
             searched=searched,
             provider="mlx",
         ) from error
@@ -119,8 +119,10 @@ def read_template(path: Path) -> str | None:
     try:
         found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
     except ValueError as error:
-        raise ModelLoadingError(f"{settings} cannot be read ({error}). Fetch the model again.", provider="mlx") from error
-    return None if found is None else json.dumps(found) if not isinstance(found, str) else found
+        raise ModelLoadingError(
+            f"{settings} cannot be read ({error}). Fetch the model again.", provider="mlx"
+        ) from error
+    return found if found is None or isinstance(found, str) else json.dumps(found)
 
 
 def context_window(config: Mapping[str, Any]) -> int | None:
@@ -141,7 +143,8 @@ def list_cached() -> list[ModelInfo]:
     except hub.errors.CacheNotFound:
         return [shipped]
     models = [repository for repository in repositories if repository.repo_type == "model"]
-    return [shipped, *(_info(model) for model in sorted(models, key=lambda one: str(one.repo_id)) if _has_weights(model))]
+    usable = sorted((model for model in models if _has_weights(model)), key=lambda model: str(model.repo_id))
+    return [shipped, *(_info(model) for model in usable)]
 
 
 def _info(repository: Any) -> ModelInfo:

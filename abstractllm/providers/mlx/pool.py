@@ -1,4 +1,4 @@
-"""The models that are loaded in this process, shared by all providers that use them; the least recently used goes first."""
+"""The models loaded in this process, shared by the providers that use them; the least recently used goes first."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from abstractllm.errors import ConfigurationError
-from abstractllm.providers.mlx import hub
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.batch import BatchEngine, Row
+from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.worker import mlx_thread
@@ -24,7 +24,7 @@ from abstractllm.providers.mlx.worker import mlx_thread
 
 @dataclass(frozen=True, slots=True)
 class ModelKey:
-    """What makes two loaded models the same: the name or folder (None is the model that ships) and the number format."""
+    """What makes two loaded models the same: name or folder (None is the model that ships) and number format."""
 
     model: str | None
     dtype: str
@@ -37,7 +37,7 @@ class LoadedModel:
         self.key = key
         self.path = path
         self.tokenizer = tokenizer
-        self.context_window = hub.context_window(hub.read_config(path))
+        self.context_window = context_window(read_config(path))
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self._engine = engine
 
@@ -61,7 +61,8 @@ class LoadedModel:
 
     def drop(self, row: Row) -> None:
         """Take a request out of the batch; one that has ended is left alone."""
-        mlx_thread().post(lambda: self._engine.drop(row))
+        if mlx_thread().alive:
+            mlx_thread().post(lambda: self._engine.drop(row))
 
     def retire(self) -> None:
         """Free the weights once the last request has ended."""
@@ -76,7 +77,8 @@ class LoadedModel:
             else:
                 leave()
 
-        thread.post(retire)
+        if thread.alive:
+            thread.post(retire)
 
 
 class ModelPool:
@@ -108,6 +110,11 @@ class ModelPool:
             if not loaded.users:
                 del self._models[key]
                 loaded.retire()
+
+    def loaded(self) -> set[ModelKey]:
+        """Return the keys of the models that are in memory."""
+        with self._lock:
+            return {key for key, model in self._models.items() if model.done()}
 
     def _start(self, key: ModelKey) -> Future[LoadedModel]:
         """Load in a thread of its own; the weights themselves on the MLX thread."""
@@ -146,11 +153,11 @@ def _add_user(loaded: Future[LoadedModel], user: object) -> None:
 def load(key: ModelKey) -> LoadedModel:
     """Load a model from where it is, downloading it first if need be. Raises ModelError or MissingDependencyError."""
     import_mlx()
-    path = hub.find_locally(key.model)
+    path = find_locally(key.model)
     if path is None:
         assert key.model is not None
-        path = hub.fetch(key.model)
-    config = hub.read_config(path)
+        path = fetch(key.model)
+    config = read_config(path)
     tokenizer = ChatTokenizer.load(path, config.get("eos_token_id"))
     thread = mlx_thread()
 

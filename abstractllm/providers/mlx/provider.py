@@ -9,15 +9,29 @@ from concurrent.futures import Future
 from typing import Any, ClassVar
 
 from abstractllm.capabilities import Capabilities, ModelCapability
-from abstractllm.errors import ContextWindowExceededError, MissingDependencyError, UnsupportedFeatureError, install_command
+from abstractllm.errors import (
+    ContextWindowExceededError,
+    MissingDependencyError,
+    UnsupportedFeatureError,
+    install_command,
+)
 from abstractllm.interface import MessageLike, Tool
 from abstractllm.messages import to_messages
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
 from abstractllm.providers.call import Call
-from abstractllm.providers.mlx import backend, hub
 from abstractllm.providers.mlx.answer import Answer, Prepared
+from abstractllm.providers.mlx.backend import import_mlx, load_blas, on_cpu, version
 from abstractllm.providers.mlx.delivery import LoopSink, Sink, ThreadSink
+from abstractllm.providers.mlx.hub import (
+    context_window,
+    fetch,
+    find_locally,
+    list_cached,
+    read_config,
+    read_template,
+    remove,
+)
 from abstractllm.providers.mlx.loading import check_dtype
 from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_pool
 from abstractllm.providers.mlx.sampling import Sampling, make_sampler
@@ -79,26 +93,26 @@ class MLXProvider(BaseProvider):
     @classmethod
     def list_models(cls) -> list[ModelInfo]:
         """Return the model that ships and those in the Hugging Face cache."""
-        return hub.list_cached()
+        return list_cached()
 
     @classmethod
     def pull_model(cls, model: str) -> str:
         """Download a model into the Hugging Face cache, with a progress bar on a terminal."""
-        return str(hub.fetch(model))
+        return str(fetch(model))
 
     @classmethod
     def remove_model(cls, model: str) -> int:
         """Delete a model from the Hugging Face cache; returns the bytes freed."""
-        return hub.remove(model)
+        return remove(model)
 
     @classmethod
     def diagnose(cls) -> list[Finding]:
         """Return versions, device and BLAS, and what to install for more speed."""
         try:
-            mx = backend.import_mlx()
+            mx = import_mlx()
         except MissingDependencyError as error:
             return [Finding("mlx", "not installed", str(error))]
-        versions = [Finding(name, backend.version(name) or "unknown") for name in ("mlx", "mlx-lm", "transformers")]
+        versions = [Finding(name, version(name) or "unknown") for name in ("mlx", "mlx-lm", "transformers")]
         return [*versions, Finding("device", str(mx.default_device())), *_diagnose_blas(mx)]
 
     def _check(self, request: GenerateRequest) -> None:
@@ -154,8 +168,8 @@ def _room(model: LoadedModel, prompt_tokens: int, max_tokens: int) -> int:
         return max_tokens
     if prompt_tokens >= window:
         raise ContextWindowExceededError(
-            f"The prompt has {prompt_tokens} tokens, and the model's context holds {window}, answer included. Shorten the"
-            " prompt or the files, or use a model with a longer context.",
+            f"The prompt has {prompt_tokens} tokens, and the model's context holds {window}, answer included."
+            " Shorten the prompt or the files, or use a model with a longer context.",
             context_window=window,
             prompt_tokens=prompt_tokens,
             provider="mlx",
@@ -170,8 +184,8 @@ def _submit(model: LoadedModel, prepared: Prepared, call: Call, sink: Sink) -> N
 
 
 def _capabilities(key: ModelKey) -> Capabilities:
-    path = hub.find_locally(key.model)
-    template = hub.read_template(path) if path else None
+    path = find_locally(key.model)
+    template = read_template(path) if path else None
     return {
         ModelCapability.STREAMING: True,
         ModelCapability.ASYNC: True,
@@ -183,16 +197,16 @@ def _capabilities(key: ModelKey) -> Capabilities:
         ModelCapability.EMBEDDINGS: False,
         ModelCapability.STRUCTURED_OUTPUT: False,
         ModelCapability.MAX_TOKENS: MAX_TOKENS,
-        ModelCapability.CONTEXT_WINDOW: hub.context_window(hub.read_config(path)) if path else None,
+        ModelCapability.CONTEXT_WINDOW: context_window(read_config(path)) if path else None,
         ModelCapability.TOOL_USE: None if path is None else "tools" in (template or ""),
         ModelCapability.FUNCTION_CALLING: None if path is None else "tools" in (template or ""),
     }
 
 
 def _diagnose_blas(mx: Any) -> Iterator[Finding]:
-    if platform.system() != "Linux" or not backend.on_cpu(mx):
+    if platform.system() != "Linux" or not on_cpu(mx):
         return
-    blas = backend.load_blas()
+    blas = load_blas()
     if blas.library is not None:
         threads = "" if blas.threads is None else f", {blas.threads} thread(s)"
         yield Finding("BLAS", f"{blas.library}{threads}")

@@ -14,6 +14,9 @@ from typing import Any
 
 from abstractllm.types import GenerateRequest
 
+COLDEST = 1e-30
+"""Temperatures below count as this one, which float32 can still divide by; it takes the likeliest token."""
+
 Sampler = Callable[[Any], Any]
 """Takes log-probabilities of shape (rows, vocabulary) and returns token ids of shape (rows,)."""
 
@@ -33,7 +36,8 @@ class Sampling:
         chosen = (request.top_k, request.top_p, request.min_p, request.seed)
         default = 0.0 if all(value is None for value in chosen) else 1.0
         temperature = default if request.temperature is None else request.temperature
-        return cls(temperature, request.top_k, request.top_p, request.min_p)
+        top_p = None if request.top_p == 1 else request.top_p  # leaves nothing out, but rounded sums would
+        return cls(temperature, request.top_k, top_p, request.min_p)
 
 
 def make_sampler(sampling: Sampling, seed: int | None, position: int = 0) -> Sampler | None:
@@ -87,8 +91,8 @@ def draw(logprobs: Any, sampling: Sampling, key: Any) -> Any:
     """Return one token per row. `key` is an MLX random key, or None for the thread's own random state."""
     import mlx.core as mx
 
-    scores = logprobs * (1 / sampling.temperature)
-    if sampling.top_k is None and sampling.top_p is None and sampling.min_p is None:
+    scores = logprobs.astype(mx.float32) * (1 / max(sampling.temperature, COLDEST))
+    if not (sampling.top_k or sampling.top_p or sampling.min_p):
         return mx.random.categorical(scores, key=key)
     order = mx.argsort(-scores, axis=-1)
     ranked = mx.take_along_axis(scores, order, axis=-1)

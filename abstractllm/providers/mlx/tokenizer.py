@@ -5,6 +5,7 @@ Stands on mlx-lm's tokenizer wrapper, which knows the markers and tool-call form
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ class ChatTokenizer:
         self._wrapper = wrapper
         self._lock = threading.Lock()
         self._bytes: dict[int, bytes] = {}
-        self._added = {token: added.content for token, added in wrapper.added_tokens_decoder.items()}
+        self._added: dict[int, str] = {token: added.content for token, added in wrapper.added_tokens_decoder.items()}
         self._hidden = self._hidden_tokens()
         self._is_byte_level = _is_byte_level(wrapper)
 
@@ -81,7 +82,8 @@ class ChatTokenizer:
 
     def reader(self, request: GenerateRequest, prompt: str) -> OutputReader:
         """Return the reader for the answer to `prompt`, which was rendered from `request`."""
-        sections = list(self._sections(bool(request.tools)))
+        tools = () if request.tool_choice == "none" else request.tools
+        sections = list(self._sections(bool(tools)))
         opened = [section for section in sections if prompt.rstrip().endswith(section.start)]
         return OutputReader(
             self._detokenizer(),
@@ -89,7 +91,8 @@ class ChatTokenizer:
             sections=sections,
             inside=opened[0] if opened else None,
             parser=self._wrapper.tool_parser,
-            tools=template_tools(request.tools),
+            tools=template_tools(tools),
+            hidden=self._hidden,
         )
 
     def _apply(self, messages: Sequence[Message], tools: Sequence[ToolDefinition]) -> str:
@@ -135,8 +138,6 @@ class ChatTokenizer:
         return found
 
     def _look_up(self, token: int) -> bytes:
-        if token in self._hidden:
-            return b""
         if token in self._added:
             return self._added[token].encode()
         with self._lock:
@@ -144,9 +145,8 @@ class ChatTokenizer:
         return byte_level(piece) if piece is not None else b""
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        visible = [token for token in tokens if token not in self._hidden]
         with self._lock:
-            return str(self._wrapper.decode(visible))
+            return str(self._wrapper.decode(tokens, clean_up_tokenization_spaces=False))
 
 
 def _shapes(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
@@ -159,8 +159,6 @@ def _shapes(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
 
 
 def _is_byte_level(wrapper: Any) -> bool:
-    import json
-
     backend = getattr(wrapper, "backend_tokenizer", None)
     if backend is None or backend.decoder is None:
         return False

@@ -38,8 +38,8 @@ class Engine(Protocol):
     def step(self) -> None:
         """Do a small piece of work. Must not raise."""
 
-    def fail_all(self, error: Exception) -> None:
-        """End every request with this error."""
+    def close(self, error: Exception) -> None:
+        """End every request with this error, and wait for what is still being computed."""
 
 
 class Outbox:
@@ -79,8 +79,14 @@ class MLXThread:
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._engines: list[Engine] = []
         self._stopped = False
-        self._thread = threading.Thread(target=self._work, name="abstractllm-mlx", daemon=True)
+        self._idle = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="abstractllm-mlx", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether what is posted will be done: not after the process has forked, and not while it ends."""
+        return os.getpid() == self._pid and not self._stopped
 
     def check(self) -> None:
         """Raise UnsupportedOperationError where nothing that is posted would ever be done."""
@@ -122,12 +128,22 @@ class MLXThread:
         self._engines = [one for one in self._engines if one is not engine]
 
     def stop(self) -> None:
-        """End every request with an error and end the thread. Safe to call twice."""
-        if os.getpid() != self._pid or self._stopped:
+        """End every request with an error, and all work of the thread. Safe to call twice."""
+        if not self.alive:
             return
         self._stopped = True
         self._inbox.put(None)
-        self._thread.join()
+        self._idle.wait()
+
+    def _live(self) -> None:
+        """Work, and then wait for the process to end.
+
+        The thread never returns: its C++ destructors would ask for the GIL while the interpreter goes away, and the
+        process would abort ("terminate called without an active exception", seen with mlx 0.32.4's compile cache).
+        """
+        self._work()
+        self._idle.set()
+        threading.Event().wait()
 
     def _work(self) -> None:
         while self._take_in():
@@ -136,7 +152,7 @@ class MLXThread:
                     engine.step()
             self.outbox.flush()
         for engine in self._engines:
-            engine.fail_all(UnsupportedOperationError("The interpreter is shutting down.", provider="mlx"))
+            engine.close(UnsupportedOperationError("The interpreter is shutting down.", provider="mlx"))
         self.outbox.flush()
 
     def _take_in(self) -> bool:
@@ -181,5 +197,3 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
-
-

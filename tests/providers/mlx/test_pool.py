@@ -1,0 +1,87 @@
+"""Loaded models: shared, kept for a while, and freed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from abstractllm.errors import ModelNotFoundError
+from abstractllm.providers.mlx import MLXProvider
+from abstractllm.providers.mlx.pool import ModelKey, ModelPool, model_pool
+
+
+class User:
+    """Something that uses a model."""
+
+
+@pytest.fixture
+def key(tiny_model: Path, tmp_path: Path) -> Callable[[str], ModelKey]:
+    """A function that makes a copy of a model and returns its key."""
+
+    def make(name: str) -> ModelKey:
+        shutil.copytree(tiny_model, tmp_path / name)
+        return ModelKey(str(tmp_path / name), "auto")
+
+    return make
+
+
+def test_a_model_is_loaded_once_for_all_who_ask_at_the_same_time(key: Callable[[str], ModelKey]) -> None:
+    pool, one, users = ModelPool(limit=2), key("one"), [User() for _ in range(4)]
+    futures = [pool.get(one, user) for user in users]
+
+    assert len({id(future.result()) for future in futures}) == 1
+
+
+def test_the_least_recently_used_goes_first(key: Callable[[str], ModelKey]) -> None:
+    pool, keys, user = ModelPool(limit=2), [key(name) for name in "abc"], User()
+    first, second = (pool.get(one, user).result() for one in keys[:2])
+    assert pool.get(keys[0], user).result() is first
+    pool.get(keys[2], user).result()
+
+    assert pool.loaded() == {keys[0], keys[2]}
+    assert pool.get(keys[0], user).result() is first
+    assert pool.get(keys[1], user).result() is not second
+
+
+def test_a_model_goes_with_its_last_user(key: Callable[[str], ModelKey]) -> None:
+    pool, one, users = ModelPool(limit=2), key("one"), [User(), User()]
+    for user in users:
+        pool.get(one, user).result()
+    pool.release(one, users[0])
+    assert pool.loaded() == {one}
+    pool.release(one, users[1])
+    assert pool.loaded() == set()
+    pool.release(one, users[1])
+
+
+def test_a_failed_load_is_tried_again(tmp_path: Path, tiny_model: Path) -> None:
+    pool, user = ModelPool(limit=2), User()
+    missing = ModelKey(str(tmp_path / "later"), "auto")
+    with pytest.raises(ModelNotFoundError):
+        pool.get(missing, user).result()
+    shutil.copytree(tiny_model, tmp_path / "later")
+
+    assert pool.get(missing, user).result().path == tmp_path / "later"
+
+
+def test_providers_of_one_model_share_its_weights(tiny_model: Path) -> None:
+    one, other = MLXProvider(model=str(tiny_model)), MLXProvider(model=str(tiny_model))
+    one.load()
+    other.load()
+    key = ModelKey(str(tiny_model), "auto")
+    loaded = model_pool().get(key, one).result()
+    one.close()
+    assert model_pool().get(key, other).result() is loaded
+    other.close()
+
+
+def test_an_evicted_model_comes_back_at_the_next_request(tiny_model: Path) -> None:
+    llm = MLXProvider(model=str(tiny_model), max_tokens=2)
+    before = llm.generate("Hello").content
+    llm.unload()
+
+    assert llm.generate("Hello").content == before
+    llm.close()
