@@ -62,7 +62,7 @@ def check_request(
         if name not in options:
             known = ", ".join(sorted(options)) or "none"
             raise _refusal(f"options.{name}", f"has no option {name!r}; its options are: {known}", provider)
-    if request.tools and capabilities.get(ModelCapability.TOOL_USE) is False:
+    if request.tools and _lacks(capabilities, ModelCapability.TOOL_USE, ModelCapability.FUNCTION_CALLING):
         raise _refusal("tools", "cannot call tools; use a model that can, or leave tools out", provider)
     if request.stream and capabilities.get(ModelCapability.STREAMING) is False:
         raise _refusal("stream", "cannot stream; use stream=False", provider)
@@ -71,6 +71,9 @@ def check_request(
 
 def _check_messages(request: GenerateRequest, capabilities: Capabilities, provider: str) -> None:
     """Refuse the kinds of turns and parts that the model cannot read."""
+    turns = [message for message in request.messages if message.role != "system"]
+    if len(turns) > 1 and _lacks(capabilities, ModelCapability.MULTI_TURN):
+        raise _refusal("messages", "answers single prompts only; leave earlier turns out", provider)
     for message in request.messages:
         if message.role == "system" and capabilities.get(ModelCapability.SYSTEM_PROMPT) is False:
             raise _refusal("system_prompt", "cannot follow a system prompt; leave it out", provider)
@@ -78,6 +81,10 @@ def _check_messages(request: GenerateRequest, capabilities: Capabilities, provid
             continue
         for part in message.content:
             _check_part(part, capabilities, provider)
+
+
+def _lacks(capabilities: Capabilities, *names: ModelCapability) -> bool:
+    return any(capabilities.get(name) is False for name in names)
 
 
 def _check_part(part: Part, capabilities: Capabilities, provider: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from abstractllm.capabilities import ALWAYS_SUPPORTED
-from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
+from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
 from abstractllm.messages import to_messages
 from abstractllm.parameters import CHECKS, check_parameters, from_text
 from abstractllm.types import GenerateRequest, Message, Part, TextPart, ToolDefinition
@@ -59,6 +59,8 @@ def build_request(
 
     Raises InvalidParameterError or FileProcessingError; nothing has been done by then but reading the files.
     """
+    if not isinstance(stream, bool):
+        raise InvalidParameterError("stream", f"stream={shown(stream)} is not valid: it must be True or False.")
     values = {name: value for name, value in config.items() if name in CHECKS}
     values |= check_parameters(params, also=("messages",))
     values["options"] = {**config.get("options", {}), **values.get("options", {})}
@@ -68,7 +70,7 @@ def build_request(
     return GenerateRequest(
         messages=_conversation(conversation, prompt, system_prompt, config.get("system_prompt"), files),
         tools=definitions,
-        stream=bool(stream),
+        stream=stream,
         **values,
     )
 

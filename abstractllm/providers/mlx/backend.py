@@ -13,6 +13,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +39,15 @@ class Blas:
     library: str | None
     threads: int | None = None
     late: bool = False
+
+
+def check_installed() -> None:
+    """Raise MissingDependencyError, which names the install command, when MLX is not installed; imports nothing."""
+    missing = [name for name in ("mlx", "mlx_lm") if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"{' and '.join(missing)} cannot be found. Install with: {install_command('mlx')}", provider="mlx"
+        )
 
 
 def import_mlx() -> Any:
@@ -66,7 +76,7 @@ def load_blas() -> Blas:
 
 
 def _find_blas() -> Blas:
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or os.environ.get("ABSTRACTLLM_MLX_BLAS") == "":
         return Blas(None)
     if "mlx.core" in sys.modules:
         logger.warning(
@@ -80,6 +90,8 @@ def _find_blas() -> Blas:
         except OSError:
             continue  # not on this machine: try the next
         return Blas(candidate, _limit_threads(library))
+    if chosen := os.environ.get("ABSTRACTLLM_MLX_BLAS"):
+        logger.warning("ABSTRACTLLM_MLX_BLAS=%s cannot be loaded; MLX's slow built-in BLAS stays in use.", chosen)
     return Blas(None)
 
 
@@ -87,7 +99,7 @@ def _candidates() -> list[str]:
     """Names of BLAS libraries, best first: what the user chose, Debian's OpenBLAS, MKL from PyPI."""
     chosen = os.environ.get("ABSTRACTLLM_MLX_BLAS")
     if chosen is not None:
-        return [chosen] if chosen else []
+        return [chosen]
     mkl = [str(path) for path in sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"))]
     return ["libopenblas.so.0", *mkl]
 

@@ -21,7 +21,7 @@ from abstractllm.parameters import ModelParameter
 from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
 from abstractllm.providers.call import Call
 from abstractllm.providers.mlx.answer import Answer, Prepared
-from abstractllm.providers.mlx.backend import import_mlx, load_blas, on_cpu, version
+from abstractllm.providers.mlx.backend import check_installed, import_mlx, load_blas, on_cpu, version
 from abstractllm.providers.mlx.delivery import LoopSink, Sink, ThreadSink
 from abstractllm.providers.mlx.hub import (
     context_window,
@@ -60,6 +60,7 @@ class MLXProvider(BaseProvider):
 
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
         super().__init__(config, **settings)
+        check_installed()
         check_dtype(self.get_param("dtype"))
         self._known: tuple[ModelKey, Capabilities] | None = None
 

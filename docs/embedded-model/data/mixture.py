@@ -14,7 +14,7 @@ PORTUGUESE = 0.15
 
 def copying_share(seen: int) -> float:
     """Share of pure copying after ``seen`` tokens: all at first, next to nothing after 1.5 million."""
-    return max(0.02, 1.0 - max(0.0, seen - 0.2 * MILLION) / MILLION)
+    return max(0.05, 1.0 - max(0.0, seen - 0.2 * MILLION) / MILLION)
 
 
 def sample(words: Words, seen: int) -> Conversation:

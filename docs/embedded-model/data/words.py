@@ -122,7 +122,7 @@ class Words:
     def invented(self) -> str:
         """A word that does not exist, in lower case."""
         syllables = TEST_SYLLABLES if self.held_out else TRAIN_SYLLABLES
-        if not self.held_out and self.chance(0.25):
+        if not self.held_out and self.chance(0.4):
             return "".join(self.rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(self.rng.randint(3, 8)))
         return "".join(self.rng.choice(syllables) for _ in range(self.rng.randint(2, 3)))
 
