@@ -1,8 +1,6 @@
 """Talk with the model that ships, turn by turn, with answers that appear as they are written.
 
-    python docs/examples/chat.py
-
-An empty line, or the end of input, leaves.
+Run it with `python docs/examples/chat.py`. An empty line, or the end of input, leaves.
 """
 
 from __future__ import annotations

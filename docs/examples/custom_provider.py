@@ -1,6 +1,6 @@
 """A backend of your own: one method gives sync and async, whole and streamed.
 
-    python docs/examples/custom_provider.py
+Run it with `python docs/examples/custom_provider.py`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Reverse(BaseProvider):
             if call.cancelled:
                 return
             yield GenerateResponse(content=f" {word}" if number else word)
-        reason = "length" if len(words) < len(prompt) else "stop"
-        yield GenerateResponse(finish_reason=reason, usage=Usage(len(prompt), len(words)))
+        cut = len(words) < len(prompt)
+        usage = Usage(len(prompt), len(words))
+        yield GenerateResponse(finish_reason="length" if cut else "stop", usage=usage)
 
 
 async def stream(prompt: str) -> None:

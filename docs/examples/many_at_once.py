@@ -1,6 +1,6 @@
 """Answer several questions at once, at most a few at a time, while the event loop stays free.
 
-    python docs/examples/many_at_once.py
+Run it with `python docs/examples/many_at_once.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Let the model call Python functions until it has its answer.
 
-    python docs/examples/tools.py
+Run it with `python docs/examples/tools.py`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def hugging_face() -> Any:
     """Return the module `huggingface_hub`. Raises MissingDependencyError."""
     try:
         import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors  # the package itself loads neither
     except ImportError as error:
         raise MissingDependencyError(
             f"huggingface_hub is not installed. Install it with: {install_command('mlx')}", provider="mlx"
@@ -39,11 +42,11 @@ def find_locally(model: str | None) -> Path | None:
     """
     if model is None:
         return embedded.PATH
-    path = Path(model).expanduser()
-    if (path / "config.json").is_file():
+    path = Path(os.path.expanduser(model))  # as os.path does, without raising on names that no system takes
+    if os.path.isfile(path / "config.json"):
         return path
-    if path.exists() or _can_only_be_a_path(model):
-        missing = "it has no config.json" if path.is_dir() else "there is no such folder"
+    if os.path.exists(path) or _can_only_be_a_path(model):
+        missing = "it has no config.json" if os.path.isdir(path) else "there is no such folder"
         raise ModelNotFoundError(
             f"No model at {model!r}: {missing}. Pass a folder with config.json and *.safetensors, or the id of a"
             " Hugging Face repository such as 'mlx-community/Qwen3-4B-4bit'.",
@@ -67,7 +70,20 @@ def _cached(model: str) -> Path | None:
             searched=[str(Path(model))],
             provider="mlx",
         ) from error
-    return Path(config).parent if isinstance(config, str) else None
+    folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder and _is_complete(folder) else None
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether the weights are all there; a download that was broken off leaves the config without them."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return any(folder.glob("model*.safetensors"))
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return False
+    return all((folder / name).is_file() for name in files)
 
 
 def fetch(model: str) -> Path:
@@ -96,32 +112,42 @@ def _first_line(error: Exception) -> str:
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """Return a model's config.json. Raises ModelLoadingError, or UnsupportedModelError when it names no model type."""
+    """Return a model's config.json. Raises ModelLoadingError, or UnsupportedModelError when it names no model type.
+
+    The `eos_token_id` of generation_config.json, where many models name all tokens that end an answer, takes the
+    place of its own, as in mlx-lm.
+    """
+    config = _read_json(path / "config.json")
+    if not config.get("model_type"):
+        raise UnsupportedModelError(
+            f"{path / 'config.json'} names no model_type, so this is no language model that mlx-lm knows."
+            " Choose another model.",
+            provider="mlx",
+        )
+    generation = path / "generation_config.json"
+    stops = _read_json(generation).get("eos_token_id") if generation.is_file() else None
+    return config if stops is None else {**config, "eos_token_id": stops}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelLoadingError(
-            f"{path / 'config.json'} cannot be read ({error}). Fetch the model again.", provider="mlx"
-        ) from error
-    if not isinstance(config, dict) or not config.get("model_type"):
-        raise UnsupportedModelError(f"{path / 'config.json'} names no model_type.", provider="mlx")
-    return config
+        raise ModelLoadingError(f"{file} cannot be read ({error}). Fetch the model again.", provider="mlx") from error
+    if not isinstance(found, dict):
+        raise ModelLoadingError(f"{file} holds no JSON object. Fetch the model again.", provider="mlx")
+    return found
 
 
 def read_template(path: Path) -> str | None:
-    """Return the text of a model's chat template, or None where it has none."""
+    """Return the text of a model's chat template, or None where it has none. Raises ModelLoadingError."""
     template = path / "chat_template.jinja"
     if template.is_file():
-        return template.read_text(encoding="utf-8")
+        return template.read_text(encoding="utf-8", errors="replace")
     settings = path / "tokenizer_config.json"
     if not settings.is_file():
         return None
-    try:
-        found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
-    except ValueError as error:
-        raise ModelLoadingError(
-            f"{settings} cannot be read ({error}). Fetch the model again.", provider="mlx"
-        ) from error
+    found = _read_json(settings).get("chat_template")
     return found if found is None or isinstance(found, str) else json.dumps(found)
 
 
@@ -139,7 +165,7 @@ def list_cached() -> list[ModelInfo]:
     hub = hugging_face()
     shipped = ModelInfo("(shipped)", _folder_size(embedded.PATH), str(embedded.PATH))
     try:
-        repositories = hub.scan_cache_dir().repos
+        repositories = hub.scan_cache_dir(hub.constants.HF_HUB_CACHE).repos
     except hub.errors.CacheNotFound:
         return [shipped]
     models = [repository for repository in repositories if repository.repo_type == "model"]
@@ -165,7 +191,7 @@ def remove(model: str) -> int:
     """Delete a model from the Hugging Face cache and return the bytes freed. Raises ModelNotFoundError."""
     hub = hugging_face()
     try:
-        cache = hub.scan_cache_dir()
+        cache = hub.scan_cache_dir(hub.constants.HF_HUB_CACHE)
     except hub.errors.CacheNotFound:
         repositories = []
     else:

@@ -33,7 +33,7 @@ def load_weights(path: Path, dtype: str) -> Any:
 
     try:
         model, _ = load_model(path, lazy=True)
-        _convert(model, dtype)
+        convert(model, dtype)
         mx.eval(model.parameters())
     except AbstractLLMError:
         raise
@@ -51,7 +51,7 @@ def _loading_error(path: Path, error: Exception) -> AbstractLLMError:
     )
 
 
-def _convert(model: Any, dtype: str) -> None:
+def convert(model: Any, dtype: str) -> None:
     """Bring the weights, not yet evaluated, into the number format that is asked for."""
     import mlx.core as mx
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abstractllm import embedded
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.batch import BatchEngine, Row
@@ -24,10 +25,16 @@ from abstractllm.providers.mlx.worker import mlx_thread
 
 @dataclass(frozen=True, slots=True)
 class ModelKey:
-    """What makes two loaded models the same: name or folder (None is the model that ships) and number format."""
+    """What makes two loaded models the same: folder or repository id, and number format. Made by `model_key`."""
 
-    model: str | None
+    model: str
     dtype: str
+
+
+def model_key(model: str | None, dtype: str) -> ModelKey:
+    """Return the key of a model; None is the one that ships. However a folder is written, its key is the same."""
+    path = embedded.PATH if model is None else Path(model).expanduser()
+    return ModelKey(str(path.resolve()) if model is None or path.is_dir() else model, dtype)
 
 
 class LoadedModel:
@@ -155,7 +162,6 @@ def load(key: ModelKey) -> LoadedModel:
     import_mlx()
     path = find_locally(key.model)
     if path is None:
-        assert key.model is not None
         path = fetch(key.model)
     config = read_config(path)
     tokenizer = ChatTokenizer.load(path, config.get("eos_token_id"))

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
+from abstractllm import embedded
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import (
     ContextWindowExceededError,
@@ -33,7 +34,7 @@ from abstractllm.providers.mlx.hub import (
     remove,
 )
 from abstractllm.providers.mlx.loading import check_dtype
-from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_pool
+from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_key, model_pool
 from abstractllm.providers.mlx.sampling import Sampling, make_sampler
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
@@ -123,7 +124,12 @@ class MLXProvider(BaseProvider):
             )
 
     def _key(self) -> ModelKey:
-        return ModelKey(self.get_param("model"), check_dtype(self.get_param("dtype")))
+        return model_key(self.get_param("model"), check_dtype(self.get_param("dtype")))
+
+    @property
+    def _model_name(self) -> str:
+        """What answers say that they come from."""
+        return str(self.get_param("model") or embedded.PATH.name)
 
     def _loading(self) -> Future[LoadedModel]:
         mlx_thread().check()
@@ -133,7 +139,7 @@ class MLXProvider(BaseProvider):
         model = self._loading().result()
         sink = ThreadSink()
         with model.expecting():
-            _submit(model, _prepare(model, request), call, sink)
+            _submit(model, _prepare(model, self._model_name, request), call, sink)
         yield from sink
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
@@ -141,13 +147,13 @@ class MLXProvider(BaseProvider):
         loop = asyncio.get_running_loop()
         sink = LoopSink(mlx_thread().outbox)
         with model.expecting():
-            prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
+            prepared = await loop.run_in_executor(self._executor(), _prepare, model, self._model_name, request)
             _submit(model, prepared, call, sink)
         async for delta in sink:
             yield delta
 
 
-def _prepare(model: LoadedModel, request: GenerateRequest) -> Prepared:
+def _prepare(model: LoadedModel, name: str, request: GenerateRequest) -> Prepared:
     """Render and tokenise a request. Raises ContextWindowExceededError when no room is left for an answer."""
     tools = () if request.tool_choice == "none" else request.tools
     prompt = model.tokenizer.render(request.messages, tools)
@@ -157,7 +163,7 @@ def _prepare(model: LoadedModel, request: GenerateRequest) -> Prepared:
         max_tokens=_room(model, len(tokens), request.max_tokens or MAX_TOKENS),
         sampler=make_sampler(Sampling.of(request), request.seed),
         reader=model.tokenizer.reader(request, prompt),
-        model=model.key.model or model.path.name,
+        model=name,
         stream=request.stream,
     )
 

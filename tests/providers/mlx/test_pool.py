@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from abstractllm import embedded
 from abstractllm.errors import ModelNotFoundError
 from abstractllm.providers.mlx import MLXProvider
-from abstractllm.providers.mlx.pool import ModelKey, ModelPool, model_pool
+from abstractllm.providers.mlx.pool import ModelKey, ModelPool, model_key, model_pool
 
 
 class User:
@@ -23,7 +24,7 @@ def key(tiny_model: Path, tmp_path: Path) -> Callable[[str], ModelKey]:
 
     def make(name: str) -> ModelKey:
         shutil.copytree(tiny_model, tmp_path / name)
-        return ModelKey(str(tmp_path / name), "auto")
+        return model_key(str(tmp_path / name), "auto")
 
     return make
 
@@ -33,6 +34,14 @@ def test_a_model_is_loaded_once_for_all_who_ask_at_the_same_time(key: Callable[[
     futures = [pool.get(one, user) for user in users]
 
     assert len({id(future.result()) for future in futures}) == 1
+
+
+def test_a_folder_has_one_key_however_it_is_written(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_model.parent)
+
+    assert model_key(tiny_model.name, "auto") == model_key(str(tiny_model), "auto")
+    assert model_key(None, "auto") == model_key(str(embedded.PATH), "auto")
+    assert model_key("some/repository", "auto").model == "some/repository"
 
 
 def test_the_least_recently_used_goes_first(key: Callable[[str], ModelKey]) -> None:
@@ -59,7 +68,7 @@ def test_a_model_goes_with_its_last_user(key: Callable[[str], ModelKey]) -> None
 
 def test_a_failed_load_is_tried_again(tmp_path: Path, tiny_model: Path) -> None:
     pool, user = ModelPool(limit=2), User()
-    missing = ModelKey(str(tmp_path / "later"), "auto")
+    missing = model_key(str(tmp_path / "later"), "auto")
     with pytest.raises(ModelNotFoundError):
         pool.get(missing, user).result()
     shutil.copytree(tiny_model, tmp_path / "later")
@@ -71,7 +80,7 @@ def test_providers_of_one_model_share_its_weights(tiny_model: Path) -> None:
     one, other = MLXProvider(model=str(tiny_model)), MLXProvider(model=str(tiny_model))
     one.load()
     other.load()
-    key = ModelKey(str(tiny_model), "auto")
+    key = model_key(str(tiny_model), "auto")
     loaded = model_pool().get(key, one).result()
     one.close()
     assert model_pool().get(key, other).result() is loaded
