@@ -5,6 +5,7 @@ JSON punctuation between values is merged into runs such as ``":"``; those never
 """
 
 import json
+from collections import Counter
 from functools import cache
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -63,6 +64,25 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     for token in restored["added_tokens"]:
         token["special"] = token["content"] in SPECIAL
     return Tokenizer.from_str(json.dumps(restored))
+
+
+def forget_rare(tokenizer: Tokenizer, texts: Iterable[str], least: int) -> Tokenizer:
+    """Drop the merges of tokens that occur fewer than ``least`` times in ``texts``.
+
+    Their words are then spelled in smaller pieces that training does see; all ids stay as they are.
+    """
+    counts: Counter[int] = Counter()
+    for text in texts:
+        counts.update(tokenizer.encode(text).ids)
+    content = json.loads(tokenizer.to_str())
+    vocabulary = content["model"]["vocab"]
+    merges = [tuple(merge) for merge in content["model"]["merges"]]
+    needed = {token for token, number in vocabulary.items() if counts[number] >= least}
+    for left, right in reversed(merges):
+        if left + right in needed:
+            needed.update((left, right))
+    content["model"]["merges"] = [list(merge) for merge in merges if merge[0] + merge[1] in needed]
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def tokenizer_config(context: int) -> dict[str, Any]:

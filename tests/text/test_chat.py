@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 from hypothesis import given, strategies as st
 
@@ -23,9 +24,7 @@ def test_parts_become_one_text():
 
 def test_calls_keep_their_arguments_as_objects():
     (entry,) = template_messages([Message("assistant", "", tool_calls=(ToolCall("c1", "add", {"a": 1}),))])
-    assert entry["tool_calls"] == [
-        {"type": "function", "id": "c1", "function": {"name": "add", "arguments": {"a": 1}}}
-    ]
+    assert entry["tool_calls"] == [{"type": "function", "id": "c1", "function": {"name": "add", "arguments": {"a": 1}}}]
 
 
 def test_an_invalid_call_shows_the_model_what_it_wrote():
@@ -95,5 +94,5 @@ def test_no_text_is_lost(messages):
 def test_plain_shapes_have_no_system_prompt_that_says_something_and_no_two_turns_of_a_role(messages):
     shape = merged_turns(without_system(messages))
     assert all(turn.role != "system" for turn in shape)
-    pairs = zip(shape, shape[1:], strict=False)
+    pairs = pairwise(shape)
     assert all(one.role != other.role or one.role == "tool" for one, other in pairs)

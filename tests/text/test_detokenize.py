@@ -9,7 +9,26 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from abstractllm import embedded
 from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level
 
-WORDS = ["the", "weather", "is", "ing", "ünder", "日本", "日", "👍", "👍🏽", "é", "don", "'", "t", "a", "b", "1", ".", ","]
+WORDS = [
+    "the",
+    "weather",
+    "is",
+    "ing",
+    "ünder",
+    "日本",
+    "日",
+    "👍",
+    "👍🏽",
+    "é",
+    "don",
+    "'",
+    "t",
+    "a",
+    "b",
+    "1",
+    ".",
+    ",",
+]
 TEXTS = st.lists(st.sampled_from([*WORDS, " ", "  ", "\n"]) | st.text(max_size=3), max_size=15).map("".join)
 REPLACEMENT = "\ufffd"
 

@@ -92,7 +92,7 @@ def test_without_sections_and_stops_the_text_is_the_content(text):
     [
         ("<think>hm</think>Yes", "Yes", "hm", []),
         ("<think>hm</think>\n\nYes\n", "Yes\n", "hm", []),
-        ("Look: <call>{\"name\": \"f\"}</call>\n ", "Look: ", "", ["f"]),
+        ('Look: <call>{"name": "f"}</call>\n ', "Look: ", "", ["f"]),
         ('<call>{"name": "f"}</call>\n<call>{"name": "g"}</call>', "", "", ["f", "g"]),
         ("<think>a</think><think>b</think>c", "c", "ab", []),
         ("<think><call>x</call></think>ok", "ok", "<call>x</call>", []),

@@ -13,7 +13,9 @@ REST = Section("tool_call", "[CALLS]", "")
 ODD = Section("reasoning", "<", "<>")
 """Its start begins the others' markers, and its end."""
 
-TEXTS = st.lists(st.sampled_from(["<t>", "</t>", "<c>", "</c>", "[CALLS]", "<", "/", "t>", "a", " ", "<>"])).map("".join)
+TEXTS = st.lists(st.sampled_from(["<t>", "</t>", "<c>", "</c>", "[CALLS]", "<", "/", "t>", "a", " ", "<>"])).map(
+    "".join
+)
 SECTIONS = st.lists(st.sampled_from([THINK, CALL, REST, ODD]), unique=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, strategies as st
 
 from abstractllm.text.stops import StopMatcher, held_back
@@ -13,7 +15,7 @@ STOPS = st.lists(st.text("ab\n", min_size=1, max_size=5), max_size=4)
 def pieces_of(text: str, cuts: list[int]) -> list[str]:
     """Cut a text at these places."""
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
-    return [text[one:other] for one, other in zip(places, places[1:], strict=False)]
+    return [text[one:other] for one, other in pairwise(places)]
 
 
 def expected(text: str, stops: list[str]) -> tuple[str, str | None]:

@@ -11,8 +11,11 @@ from hypothesis import given, strategies as st
 from abstractllm.text.toolcalls import parse_calls
 from abstractllm.types import ToolCall
 
+KEYS = st.sampled_from(["name", "arguments", "x"])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
 )
 
 
@@ -53,7 +56,9 @@ def test_arguments_that_are_no_object_leave_the_name(arguments):
     assert parse(text) == (ToolCall("call_0", "add", {}, invalid=text),)
 
 
-@pytest.mark.parametrize("text", ["", "{", "nonsense", "1", "null", "[]", '{"name": 1}', '{"arguments": {}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "nonsense", "1", "null", "[]", '{"name": 1}', '{"arguments": {}}', "[" * 100_000]
+)
 def test_what_cannot_be_read_keeps_its_text(text):
     assert parse(f" {text}\n") == (ToolCall("call_0", "", {}, invalid=text),)
 
@@ -65,7 +70,9 @@ def test_a_bad_call_among_good_ones():
     assert (bad.id, bad.invalid) == ("call_1", text)
 
 
-@pytest.mark.parametrize("error", [KeyError("name"), IndexError(), ValueError("no"), RecursionError(), AttributeError()])
+@pytest.mark.parametrize(
+    "error", [KeyError("name"), IndexError(), ValueError("no"), RecursionError(), AttributeError()]
+)
 def test_a_parser_may_raise_anything(error):
     def parser(text: str, tools: Any) -> Any:
         raise error

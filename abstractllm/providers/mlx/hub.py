@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,8 @@ def remove(model: str) -> int:
             searched=[str(hub.constants.HF_HUB_CACHE)],
             provider="mlx",
         )
-    strategy = cache.delete_revisions(*(revision.commit_hash for revision in repositories[0].revisions))
+    # A copy of a repository on the Hub has the same commits, so others are kept out of sight.
+    alone = replace(cache, repos=frozenset(repositories))
+    strategy = alone.delete_revisions(*(revision.commit_hash for revision in repositories[0].revisions))
     strategy.execute()
     return int(strategy.expected_freed_size)

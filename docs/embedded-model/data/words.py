@@ -78,6 +78,7 @@ SCRIPTS = (
     "ابتثجحخدذرزسشصضطظعغفقكلمنهوي", "אבגדהוזחטיכלמנסעפצקרשת", "कखगघचछजझटठडढणतथदधनपफबभमयरलवशसह", "가나다라마바사아자차카타파하서울부산대구인천고노도로모보소오조",
     "àáâãäåçèéêëìíîïñòóôõöùúûü",
 )  # fmt: skip
+BLOCKS = ((0xA1, 0x24F), (0x250, 0x52F), (0x531, 0x6FF), (0x904, 0xE4F), (0x10A0, 0x17B3), (0x1E00, 0x27BF), (0x3041, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0x1F300, 0x1F6FF))
 EMOJI = "😀😂😍🤖🚀🌍🌧🔥🎉🍕🐱🐶🌸⭐❤👍✅🎵📚🏠"
 
 TRAIN_SYLLABLES = _split(
@@ -127,7 +128,10 @@ class Words:
         return "".join(self.rng.choice(syllables) for _ in range(self.rng.randint(2, 3)))
 
     def foreign(self) -> str:
-        """One or two words in another script."""
+        """One or two words in another script, at times of any characters at all."""
+        if self.chance(0.2):
+            first, last = self.pick(BLOCKS)
+            return "".join(chr(self.rng.randint(first, last)) for _ in range(self.rng.randint(1, 5)))
         script = self.rng.choice(SCRIPTS)
         words = ["".join(self.rng.choice(script) for _ in range(self.rng.randint(2, 6))) for _ in range(self.rng.randint(1, 2))]
         return " ".join(words)

@@ -1,4 +1,4 @@
-"""Finding, listing, fetching and removing models, with the real huggingface_hub, a cache and a Hub of the test's own."""
+"""Finding, listing, fetching and removing models: the real huggingface_hub, with a cache and a Hub of our own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,17 @@ def test_a_folder(tiny_model, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["/no/such/model", "./model", "../model", "~/model", "~nobody-here/model", "C:\\models\\x", "a/b/c", "/" + "x" * 5000]
+    "name",
+    [
+        "/no/such/model",
+        "./model",
+        "../model",
+        "~/model",
+        "~nobody-here/model",
+        "C:\\models\\x",
+        "a/b/c",
+        "/" + "x" * 5000,
+    ],
 )
 def test_names_that_can_only_be_paths(name, cache, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -152,7 +162,9 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path.startswith("/api/models/org/name/tree/"):
-            entries = [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in FILES.items()]
+            entries = [
+                {"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in FILES.items()
+            ]
             self._answer(200, json.dumps(entries).encode())
         elif path.startswith("/api/models/org/name"):
             siblings = [{"rfilename": name} for name in FILES]
@@ -204,7 +216,7 @@ def test_fetching_takes_no_code_and_no_pickles(cache, local_hub, run_python):
 
 
 def test_fetching_what_the_hub_does_not_have(cache, local_hub, run_python):
-    program = f"""
+    program = """
 from abstractllm.errors import ModelNotFoundError
 from abstractllm.providers.mlx.hub import fetch
 try:
@@ -239,7 +251,9 @@ def test_the_tokens_that_end_an_answer_stand_in_the_generation_config(tmp_path):
 
 def test_templates_stand_in_two_places(tmp_path):
     assert hub.read_template(tmp_path) is None
-    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": "tool_use", "template": "{{ tools }}"}]}')
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"chat_template": [{"name": "tool_use", "template": "{{ tools }}"}]}'
+    )
     assert "tools" in str(hub.read_template(tmp_path))
     (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
     assert hub.read_template(tmp_path) == "{{ messages }}"

@@ -18,7 +18,9 @@ mx = import_mlx()
 ROWS = 20_000
 FILTERS = [
     Sampling(temperature, top_k, top_p, min_p)
-    for temperature, top_k, top_p, min_p in product((0.5, 1.0, 2.0), (None, 1, 3, 50), (None, 0.35, 0.9), (None, 0.0, 0.2))
+    for temperature, top_k, top_p, min_p in product(
+        (0.5, 1.0, 2.0), (None, 1, 3, 50), (None, 0.35, 0.9), (None, 0.0, 0.2)
+    )
 ]
 
 
@@ -114,7 +116,9 @@ def test_equal_tokens_are_equally_likely():
     assert_drawn_from(counts(np.zeros(7), Sampling(0.3, top_p=0.99, min_p=1.0)), np.full(7, 1 / 7))
 
 
-@pytest.mark.parametrize("sampling", [Sampling(1.0, top_k=1), Sampling(1.0, top_p=1e-9), Sampling(1.0, min_p=1.0)], ids=str)
+@pytest.mark.parametrize(
+    "sampling", [Sampling(1.0, top_k=1), Sampling(1.0, top_p=1e-9), Sampling(1.0, min_p=1.0)], ids=str
+)
 def test_the_strictest_filters_leave_the_likeliest(sampling):
     assert counts(SCORES, sampling)[0] == ROWS
 
@@ -148,8 +152,15 @@ def test_top_p_of_one_leaves_nothing_out():
 
 @pytest.mark.parametrize(
     ("given", "temperature"),
-    [({}, 0.0), ({"top_k": 3}, 1.0), ({"top_p": 0.9}, 1.0), ({"min_p": 0.1}, 1.0), ({"seed": 0}, 1.0)]
-    + [({"temperature": 0.0, "top_p": 0.9, "seed": 1}, 0.0), ({"temperature": 0.3}, 0.3)],
+    [
+        ({}, 0.0),
+        ({"top_k": 3}, 1.0),
+        ({"top_p": 0.9}, 1.0),
+        ({"min_p": 0.1}, 1.0),
+        ({"seed": 0}, 1.0),
+        ({"temperature": 0.0, "top_p": 0.9, "seed": 1}, 0.0),
+        ({"temperature": 0.3}, 0.3),
+    ],
 )
 def test_what_a_request_asks_for(given, temperature):
     assert Sampling.of(GenerateRequest((Message("user", "Hi"),), **given)).temperature == temperature

@@ -70,7 +70,9 @@ def test_a_model_without_template(load, tmp_path):
         ChatTokenizer.load(folder, None).render([USER], [])
 
 
-@pytest.mark.parametrize("break_it", [Path.unlink, lambda file: file.write_text("{"), lambda file: file.write_text("{}")])
+@pytest.mark.parametrize(
+    "break_it", [Path.unlink, lambda file: file.write_text("{"), lambda file: file.write_text("{}")]
+)
 def test_a_broken_tokenizer(break_it, tmp_path):
     folder = write_tokenizer(tmp_path / "broken")
     break_it(folder / "tokenizer.json")
