@@ -50,7 +50,7 @@ class _CallBuilder:
     def build(self) -> ToolCall:
         text = "".join(self.pieces)
         arguments = decode_arguments(text)
-        if arguments is None:
+        if arguments is None or not self.name:
             return ToolCall(self.id, self.name, {}, invalid=text)
         return ToolCall(self.id, self.name, arguments)
 

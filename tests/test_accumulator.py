@@ -188,3 +188,13 @@ def test_no_text_breaks_the_decoding(text):
 )
 def test_what_is_no_object_is_not_decoded(text, found):
     assert decode_arguments(text) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("", '{"nme": "x"}'), ("", "[1]"), ("", ""), ("add", "[1]"), ("add", "{"), ("add", "null")]
+)
+def test_a_call_that_is_marked_invalid_stays_so(name: str, text: str) -> None:
+    call = ToolCall("call_0", name, {}, invalid=text)
+    (joined,) = join([GenerateResponse(tool_call_deltas=call_deltas([call]))]).tool_calls
+
+    assert joined == call

@@ -36,6 +36,7 @@ class OutputReader:
     `sections` are the model's marked stretches, `inside` the one that the prompt has opened. `parser` reads the text
     of a tool call, for `tools` given as JSON Schemas. `hidden` are special tokens that users do not see; those in a
     tool call are for its parser. Stop strings count in the visible text only, neither in reasoning nor in tool calls.
+    Calls get ids that count on from `first_call`, so that they stay unique in a conversation.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class OutputReader:
         parser: Parser | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
         hidden: Collection[int] = (),
+        first_call: int = 0,
     ) -> None:
         self._detokenizer = detokenizer
         self._stops = StopMatcher(stops)
@@ -57,6 +59,7 @@ class OutputReader:
         self._hidden = hidden
         self._call_text: list[str] = []
         self._at_border = False
+        self._first_call = first_call
         self.calls = 0
 
     @property
@@ -122,7 +125,7 @@ class OutputReader:
     def _parse(self) -> tuple[ToolCall, ...]:
         text, self._call_text = "".join(self._call_text), []
         assert self._parser is not None, "a tool_call section needs a parser"
-        calls = parse_calls(text, self._parser, self._tools, first=self.calls)
+        calls = parse_calls(text, self._parser, self._tools, first=self._first_call + self.calls)
         self.calls += len(calls)
         return calls
 

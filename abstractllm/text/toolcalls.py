@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,11 +32,11 @@ def _call(parsed: object, text: str, number: int) -> ToolCall:
     arguments = parsed.get("arguments")
     if arguments is None:
         arguments = {}
-    if isinstance(arguments, str):
-        arguments = decode_arguments(arguments)
-    if not isinstance(arguments, Mapping):
-        return ToolCall(f"call_{number}", parsed["name"], {}, invalid=text.strip())
-    return ToolCall(f"call_{number}", parsed["name"], dict(arguments))
+    decoded = decode_arguments(arguments) if isinstance(arguments, str) else arguments
+    if not isinstance(decoded, Mapping):
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
+        return ToolCall(f"call_{number}", parsed["name"], {}, invalid=written)
+    return ToolCall(f"call_{number}", parsed["name"], dict(decoded))
 
 
 def _invalid(text: str, number: int) -> ToolCall:

@@ -73,9 +73,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=300, help="cases of every skill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--skills", default="123456", help="which skills, by their numbers")
     parser.add_argument("--errors", type=int, default=0, help="how many wrong answers of every skill to show")
     options = parser.parse_args()
-    cases = make_cases(options.limit, options.seed)
+    cases = [case for case in make_cases(options.limit, options.seed) if case.skill[0] in options.skills]
     report(cases, answers(options.folder, cases, options.batch), options.errors)
 
 

@@ -52,12 +52,12 @@ class Source:
     def __init__(self, options: argparse.Namespace, rank: int, world: int) -> None:
         self.tokenizer = Tokenizer.from_file(str(options.tokenizer))
         self.template = chat_template(options.template)
-        self.seed, self.rank, self.budget = options.seed, rank, options.tokens // world
+        self.seed, self.rank, self.world, self.budget = options.seed, rank, world, options.tokens
         self.longest = 2048
 
     def examples(self, step: int, seen: int) -> list[Example]:
-        """About ``budget`` tokens of conversations, the shortest first."""
-        rng = Random(f"{self.seed}/{step}/{self.rank}")
+        """About ``budget`` tokens of conversations, the shortest first; the same in every process."""
+        rng = Random(f"{self.seed}/{step}")
         words, found, total = Words(rng), [], 0
         while total < self.budget:
             talk = sample(words, seen)
@@ -68,18 +68,23 @@ class Source:
         return sorted(found, key=lambda example: len(example[0]))
 
     def batches(self, step: int, seen: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Tokens, weights of the loss and positions, in pieces of at most about 3,000 padded tokens."""
+        """Our share of the step: tokens, weights of the loss and positions, in pieces of at most about 3,000 padded tokens.
+
+        The weights of all processes together have the sum ``world``.
+        """
         pieces: list[list[Example]] = [[]]
-        for example in self.examples(step, seen):
+        examples = self.examples(step, seen)
+        scale = self.world / sum(sum(mask) for _, mask in examples)
+        for example in examples[self.rank :: self.world]:
             if pieces[-1] and len(example[0]) * (len(pieces[-1]) + 1) > 3072:
                 pieces.append([])
             pieces[-1].append(example)
         rng = np.random.default_rng([self.seed, step, self.rank])
-        return [pad(piece, rng, stretch=seen > 8_000_000) for piece in pieces]
+        return [pad(piece, rng, scale, stretch=seen > 8_000_000) for piece in pieces]
 
 
-def pad(examples: list[Example], rng: np.random.Generator, stretch: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Stack ``examples``: full weight on the assistant's tokens, a fifth of the others at 0.15.
+def pad(examples: list[Example], rng: np.random.Generator, scale: float, stretch: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Stack ``examples``: weight ``scale`` on the assistant's tokens, 0.15 of it on a fifth of the others.
 
     ``stretch`` opens a gap in the positions of some rows, so that long contexts are not new to the model.
     """
@@ -89,7 +94,7 @@ def pad(examples: list[Example], rng: np.random.Generator, stretch: bool) -> tup
     positions = np.tile(np.arange(width), (len(examples), 1))
     for row, (ids, mask) in enumerate(examples):
         tokens[row, : len(ids)] = ids
-        weights[row, : len(ids)] = np.where(mask, 1.0, (rng.random(len(ids)) < 0.2) * 0.15)
+        weights[row, : len(ids)] = np.where(mask, 1.0, (rng.random(len(ids)) < 0.2) * 0.15) * scale
         if stretch and rng.random() < 0.15:
             positions[row, rng.integers(1, len(ids)) :] += rng.integers(1, 2500)
     return torch.from_numpy(tokens), torch.from_numpy(weights), torch.from_numpy(positions)
@@ -128,11 +133,10 @@ class Trainer:
     def train_step(self) -> tuple[float, float]:
         """One update; the mean loss and the norm of the gradient."""
         batches = self.source.batches(self.step, self.seen)
-        total = sum(float(weights[:, 1:].sum()) for _, weights, _ in batches)
         self.net.zero_grad(set_to_none=True)
         loss_sum = 0.0
         for batch in batches:
-            loss = loss_of(self.net, *(part.to(self.device) for part in batch)) / total
+            loss = loss_of(self.net, *(part.to(self.device) for part in batch))
             loss.backward()
             loss_sum += loss.item()
         norm = self.share_gradients()

@@ -66,6 +66,7 @@ class Answer:
         """Hand over what was held back, and how the answer ended."""
         if self._reader.stop_string is None:
             self._emit(self._reader.flush())
+        reason = "stop" if self._reader.stop_string is not None else reason
         called = reason == "stop" and self._reader.calls
         self._emit(self._last("tool_calls" if called else reason))
         if self._whole is not None:

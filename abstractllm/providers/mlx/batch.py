@@ -92,6 +92,8 @@ class BatchEngine:
             (uid,) = self._open().insert([row.prompt], [row.max_tokens], samplers=[row.sampler])
         except Exception as error:
             row.fail(_broken(error))
+            if not self._rows:
+                self._rest()
             return
         self._rows[uid] = row
 
@@ -102,6 +104,8 @@ class BatchEngine:
             return
         self._remove(uids)
         row.fail(GenerationError("The request was cancelled.", provider="mlx"))
+        if not self._rows:
+            self._rest()
 
     def step(self) -> None:
         """Compute the next token of every running request and a piece of the waiting prompts."""

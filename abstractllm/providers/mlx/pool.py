@@ -33,8 +33,8 @@ class ModelKey:
 
 def model_key(model: str | None, dtype: str) -> ModelKey:
     """Return the key of a model; None is the one that ships. However a folder is written, its key is the same."""
-    path = embedded.PATH if model is None else Path(model).expanduser()
-    return ModelKey(str(path.resolve()) if model is None or path.is_dir() else model, dtype)
+    path = str(embedded.PATH) if model is None else os.path.expanduser(model)
+    return ModelKey(os.path.realpath(path) if model is None or os.path.isdir(path) else model, dtype)
 
 
 class LoadedModel:
@@ -64,7 +64,7 @@ class LoadedModel:
 
     def submit(self, row: Row) -> None:
         """Put a request into the batch."""
-        mlx_thread().post(lambda: self._engine.add(row))
+        mlx_thread().post(lambda: self._enter(row))
 
     def drop(self, row: Row) -> None:
         """Take a request out of the batch; one that has ended is left alone."""
@@ -72,20 +72,21 @@ class LoadedModel:
             mlx_thread().post(lambda: self._engine.drop(row))
 
     def retire(self) -> None:
-        """Free the weights once the last request has ended."""
-        thread = mlx_thread()
+        """Free the weights once the last request has ended, one that is still being prepared included."""
+        if mlx_thread().alive:
+            mlx_thread().post(self._retire)
 
-        def leave() -> None:
-            thread.remove_engine(self._engine)
+    def _enter(self, row: Row) -> None:
+        mlx_thread().add_engine(self._engine)
+        self._engine.add(row)
 
-        def retire() -> None:
-            if self._engine.busy:
-                self._engine.on_idle = leave
-            else:
-                leave()
+    def _retire(self) -> None:
+        self._engine.on_idle = self._leave
+        if not self._engine.busy:
+            self._leave()
 
-        if thread.alive:
-            thread.post(retire)
+    def _leave(self) -> None:
+        mlx_thread().remove_engine(self._engine)
 
 
 class ModelPool:
@@ -168,9 +169,7 @@ def load(key: ModelKey) -> LoadedModel:
     thread = mlx_thread()
 
     def on_thread() -> BatchEngine:
-        engine = BatchEngine(load_weights(path, key.dtype), tokenizer.stop_tokens)
-        thread.add_engine(engine)
-        return engine
+        return BatchEngine(load_weights(path, key.dtype), tokenizer.stop_tokens)
 
     return LoadedModel(key, path, tokenizer, thread.run(on_thread).result())
 

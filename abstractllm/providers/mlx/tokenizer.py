@@ -25,15 +25,21 @@ from abstractllm.types import GenerateRequest, Message, ToolDefinition
 
 
 class ChatTokenizer:
-    """The tokenizer of one model. Safe to use from any thread: one at a time uses the library's object."""
+    """The tokenizer of one model. Safe to use from any thread.
+
+    Rendering and encoding happen one at a time, decoding too, but beside them: a long prompt does not hold up the
+    MLX thread. The first `encode` settles the library's truncation state, the one thing that encoding may change.
+    """
 
     def __init__(self, wrapper: Any) -> None:
         self._wrapper = wrapper
-        self._lock = threading.Lock()
+        self._rendering = threading.Lock()
+        self._decoding = threading.Lock()
         self._bytes: dict[int, bytes] = {}
         self._added: dict[int, str] = {token: added.content for token, added in wrapper.added_tokens_decoder.items()}
         self._hidden = self._hidden_tokens()
         self._is_byte_level = _is_byte_level(wrapper)
+        self.encode("")
 
     @classmethod
     def load(cls, path: Path, stop_tokens: object) -> ChatTokenizer:
@@ -67,7 +73,7 @@ class ChatTokenizer:
         failure: Exception | None = None
         for shape in _shapes(messages):
             try:
-                with self._lock:
+                with self._rendering:
                     return self._apply(shape, tools)
             except Exception as error:  # templates raise whatever they like
                 failure = failure or error
@@ -77,7 +83,7 @@ class ChatTokenizer:
 
     def encode(self, prompt: str) -> list[int]:
         """Return the token ids of a rendered prompt."""
-        with self._lock:
+        with self._rendering:
             return list(self._wrapper.encode(prompt, add_special_tokens=False, verbose=False))
 
     def reader(self, request: GenerateRequest, prompt: str) -> OutputReader:
@@ -93,6 +99,7 @@ class ChatTokenizer:
             parser=self._wrapper.tool_parser,
             tools=template_tools(tools),
             hidden=self._hidden,
+            first_call=sum(len(message.tool_calls) for message in request.messages),
         )
 
     def _apply(self, messages: Sequence[Message], tools: Sequence[ToolDefinition]) -> str:
@@ -140,12 +147,12 @@ class ChatTokenizer:
     def _look_up(self, token: int) -> bytes:
         if token in self._added:
             return self._added[token].encode()
-        with self._lock:
+        with self._decoding:
             piece = self._wrapper.convert_ids_to_tokens(token)
         return byte_level(piece) if piece is not None else b""
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        with self._lock:
+        with self._decoding:
             return str(self._wrapper.decode(tokens, clean_up_tokenization_spaces=False))
 
 

@@ -120,8 +120,9 @@ class MLXThread:
         return done
 
     def add_engine(self, engine: Engine) -> None:
-        """Step this engine from now on. Call on the MLX thread."""
-        self._engines.append(engine)
+        """Step this engine whenever it is busy. Call on the MLX thread; safe to call twice."""
+        if all(one is not engine for one in self._engines):
+            self._engines.append(engine)
 
     def remove_engine(self, engine: Engine) -> None:
         """Step this engine no more. Call on the MLX thread."""
@@ -147,24 +148,32 @@ class MLXThread:
 
     def _work(self) -> None:
         while self._take_in():
-            for engine in list(self._engines):
-                if engine.busy:
-                    engine.step()
+            self._step()
             self.outbox.flush()
         for engine in self._engines:
             engine.close(UnsupportedOperationError("The interpreter is shutting down.", provider="mlx"))
         self.outbox.flush()
 
+    def _step(self) -> None:
+        for engine in list(self._engines):
+            if engine.busy:
+                engine.step()
+
     def _take_in(self) -> bool:
         """Run what has been posted; wait for something when there is no other work. False at the end."""
         while True:
             try:
-                call = self._next()
+                if not self._run_next():
+                    return False
             except queue.Empty:
                 return True
-            if call is None:
-                return False
+
+    def _run_next(self) -> bool:
+        """Run what was posted next; False at the end. Holds nothing afterwards, so that models can be freed."""
+        call = self._next()
+        if call is not None:
             call()
+        return call is not None
 
     def _next(self) -> Callable[[], None] | None:
         """Return what was posted next; raise queue.Empty when the engines should step instead."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from abstractllm import embedded
 from abstractllm.errors import ModelNotFoundError
 from abstractllm.providers.mlx import MLXProvider
 from abstractllm.providers.mlx.pool import ModelKey, ModelPool, model_key, model_pool
+from abstractllm.providers.mlx.worker import mlx_thread
 
 
 class User:
@@ -94,3 +98,54 @@ def test_an_evicted_model_comes_back_at_the_next_request(tiny_model: Path) -> No
 
     assert llm.generate("Hello").content == before
     llm.close()
+
+
+class Quiet:
+    """A row that only waits for its end."""
+
+    cancelled = False
+    sampler = None
+
+    def __init__(self) -> None:
+        self.prompt = [1, 2, 3]
+        self.max_tokens = 3
+        self.ended: Future[str] = Future()
+
+    def progress(self, done: int, total: int) -> None:
+        """Nothing to note."""
+
+    def token(self, token: int) -> bool:
+        return False
+
+    def end(self, reason: str) -> None:
+        self.ended.set_result(reason)
+
+    def fail(self, error: Exception) -> None:
+        self.ended.set_exception(error)
+
+
+def test_a_request_that_comes_after_its_model_was_retired_is_still_answered(key: Callable[[str], ModelKey]) -> None:
+    pool, one, user, row = ModelPool(limit=2), key("one"), User(), Quiet()
+    loaded = pool.get(one, user).result()
+    pool.release(one, user)
+    loaded.submit(row)
+
+    assert row.ended.result(timeout=60) == "length"
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_retired_model_is_let_go_with_its_last_request(key: Callable[[str], ModelKey], dropped: bool) -> None:
+    pool, one, user, row = ModelPool(limit=2), key("one"), User(), Quiet()
+    loaded = pool.get(one, user).result()
+    engine = weakref.ref(loaded._engine)
+    row.max_tokens = 2000 if dropped else 3
+    loaded.submit(row)
+    pool.release(one, user)
+    if dropped:
+        loaded.drop(row)
+    row.ended.exception(timeout=60)
+    mlx_thread().run(lambda: None).result()
+    del loaded
+    mlx_thread().run(gc.collect).result()
+
+    assert engine() is None
