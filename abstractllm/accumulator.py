@@ -91,7 +91,7 @@ class _ChoiceBuilder:
             tool_calls=tuple(self.calls[index].build() for index in sorted(self.calls)),
             logprobs=tuple(self.logprobs),
             choice=self.choice,
-            provider_data=self.provider_data or None,
+            provider_data=dict(self.provider_data) or None,
             **self.latest,
         )
 

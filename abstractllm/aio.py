@@ -21,7 +21,7 @@ from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 from abstractllm.errors import UnsupportedOperationError
-from abstractllm.threads import EXIT_GRACE, at_exit, check_not_forked
+from abstractllm.threads import EXIT_GRACE, DaemonThreads, at_exit, check_not_forked
 
 logger = logging.getLogger("abstractllm")
 
@@ -30,14 +30,17 @@ T = TypeVar("T")
 BUFFER = 16
 """Items that wait between a producer and its consumer before the producer is held back."""
 
+_HELD_BACK = 0.05
+"""Seconds without room after which a producer gives its place to another: its reader holds, and is not just slower."""
+
 _VANISHED_CHECK = 1.0
 """Seconds after which a held-back producer looks whether its consumer's event loop still exists."""
 
 
-class _End:
+class End:
     """The last thing that a producer hands over: nothing, or the error that ended it."""
 
-    def __init__(self, error: BaseException | None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self._error = error
 
     def check(self) -> None:
@@ -53,9 +56,10 @@ class _End:
 class _ThreadToLoop(Generic[T]):
     """A bounded buffer written by one thread and read by one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: DaemonThreads, limit: int) -> None:
         self._loop = loop
-        self._items: deque[T | _End] = deque()
+        self._threads = threads
+        self._items: deque[T | End] = deque()
         self._room = threading.Semaphore(limit)
         self._ready = asyncio.Event()
         self._left = False
@@ -64,16 +68,16 @@ class _ThreadToLoop(Generic[T]):
         """Run the generator from start to end in this thread, and close it here."""
         try:
             self._produce(make())
-            self._post(_End(None))
+            self._post(End(None))
         except BaseException as error:  # handed to the consumer, who raises it
             if self._left:
                 logger.debug("A generator raised after its reader had left", exc_info=True)
-            self._post(_End(error))
+            self._post(End(error))
 
     def drop(self, job: concurrent.futures.Future[None]) -> None:
         """End the stream of a job that was taken off the executor's list before it ran."""
         if job.cancelled():
-            self._post(_End(UnsupportedOperationError("The provider was closed before this request's turn came.")))
+            self._post(End(UnsupportedOperationError("The provider was closed before this request's turn came.")))
 
     def _produce(self, source: Iterator[T]) -> None:
         try:
@@ -87,12 +91,19 @@ class _ThreadToLoop(Generic[T]):
 
     def _put(self, item: T) -> bool:
         """Wait for room and hand over; False when the consumer has left."""
-        while not self._room.acquire(timeout=_VANISHED_CHECK):
-            if self._loop.is_closed():
-                return False
+        if not self._room.acquire(timeout=_HELD_BACK) and not self._wait_for_room():
+            return False
         return not self._left and self._post(item)
 
-    def _post(self, item: T | _End) -> bool:
+    def _wait_for_room(self) -> bool:
+        """Wait as long as it takes, in nobody's way; False when the loop is gone."""
+        with self._threads.held_back():
+            while not self._room.acquire(timeout=_VANISHED_CHECK):
+                if self._loop.is_closed():
+                    return False
+        return True
+
+    def _post(self, item: T | End) -> bool:
         self._items.append(item)
         if len(self._items) > 1:
             return True
@@ -110,7 +121,7 @@ class _ThreadToLoop(Generic[T]):
                 if not self._items:
                     await self._ready.wait()
             item = self._items.popleft()
-            if isinstance(item, _End):
+            if isinstance(item, End):
                 item.check()
                 return
             self._room.release()
@@ -124,7 +135,7 @@ class _ThreadToLoop(Generic[T]):
 
 async def iterate_in_thread(
     make: Callable[[], Iterator[T]],
-    executor: concurrent.futures.Executor,
+    executor: DaemonThreads,
     *,
     on_leave: Callable[[], None],
     buffer: int = BUFFER,
@@ -134,7 +145,7 @@ async def iterate_in_thread(
     The event loop never runs a step of it. A slow reader holds it back after `buffer` items. When the reader
     leaves, however it leaves, `on_leave` is called and the generator is closed in its own thread at its next item.
     """
-    channel: _ThreadToLoop[T] = _ThreadToLoop(asyncio.get_running_loop(), buffer)
+    channel: _ThreadToLoop[T] = _ThreadToLoop(asyncio.get_running_loop(), executor, buffer)
 
     def leave() -> None:
         on_leave()
@@ -158,7 +169,7 @@ class _LoopToThread(Generic[T]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
         self._loop = loop
-        self._items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[T | End] = queue.SimpleQueue()
         self._room = asyncio.Semaphore(limit)
         self._batch = max(1, limit // 2)
         self._taken = 0
@@ -172,13 +183,13 @@ class _LoopToThread(Generic[T]):
 
     def end(self, error: BaseException | None) -> None:
         """Say that nothing more will come, and why."""
-        self._items.put(_End(error))
+        self._items.put(End(error))
 
     def consume(self) -> Iterator[T]:
         """Yield the items as they come; raise what the producer raised."""
         while True:
             item = self._items.get()
-            if isinstance(item, _End):
+            if isinstance(item, End):
                 item.check()
                 return
             self._make_room()

@@ -5,7 +5,7 @@ A capability is True, False or None for "unknown"; only a False one refuses a re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 
 from abstractllm.errors import UnsupportedFeatureError
@@ -58,15 +58,20 @@ def check_request(
     for name in _given(request):
         if name not in supported and name not in ALWAYS_SUPPORTED:
             raise _refusal(name, f"does not support the parameter {name!r}; leave it out", provider)
-    for name in request.options:
-        if name not in options:
-            known = ", ".join(sorted(options)) or "none"
-            raise _refusal(f"options.{name}", f"has no option {name!r}; its options are: {known}", provider)
+    check_options(request.options, declared=options, provider=provider)
     if request.tools and _lacks(capabilities, ModelCapability.TOOL_USE, ModelCapability.FUNCTION_CALLING):
         raise _refusal("tools", "cannot call tools; use a model that can, or leave tools out", provider)
     if request.stream and capabilities.get(ModelCapability.STREAMING) is False:
         raise _refusal("stream", "cannot stream; use stream=False", provider)
     _check_messages(request, capabilities, provider)
+
+
+def check_options(given: Iterable[str], *, declared: frozenset[str], provider: str) -> None:
+    """Raise UnsupportedFeatureError for the first name for `options={...}` that the provider has not declared."""
+    for name in given:
+        if name not in declared:
+            known = ", ".join(sorted(declared)) or "none"
+            raise _refusal(f"options.{name}", f"has no option {name!r}; its options are: {known}", provider)
 
 
 def _check_messages(request: GenerateRequest, capabilities: Capabilities, provider: str) -> None:
@@ -99,7 +104,7 @@ def _refusal(feature: str, what: str, provider: str) -> UnsupportedFeatureError:
     return UnsupportedFeatureError(feature, f"This provider or model {what}.", provider=provider)
 
 
-_NOT_PARAMETERS = frozenset({"messages", "tools", "stream", "options"})
+_NOT_PARAMETERS = frozenset({"messages", "tools", "stream", "model", "options"})
 _NEUTRAL: Mapping[str, object] = {"n": 1, "logprobs": False, "priority": 0, "deterministic": False, "stop": ()}
 
 

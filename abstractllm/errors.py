@@ -33,7 +33,7 @@ Messages say what happened and what to do next. Causes are chained. No message h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,6 +81,17 @@ class AbstractLLMError(Exception):
 
     def __str__(self) -> str:
         return f"[{self.provider}] {self.message}" if self.provider else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Take copies and pickles past `__init__`, whose arguments differ from class to class."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[AbstractLLMError], args: tuple[Any, ...], attributes: dict[str, Any]) -> AbstractLLMError:
+    error = kind.__new__(kind, *args)
+    super(AbstractLLMError, error).__init__(*args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(AbstractLLMError):

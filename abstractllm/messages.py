@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from abstractllm.accumulator import decode_arguments
@@ -30,7 +31,7 @@ def to_messages(conversation: object) -> tuple[Message, ...]:
 
 def _to_message(number: int, turn: object) -> Message:
     if isinstance(turn, Message):
-        return turn
+        return _checked(number, turn)
     if not isinstance(turn, Mapping):
         raise _bad(f"messages[{number}] is a {type(turn).__name__}; it must be a Message or a dict.")
     given = turn.get("role")
@@ -48,6 +49,20 @@ def _to_message(number: int, turn: object) -> Message:
         tool_call_id=_text(number, turn, "tool_call_id"),
         reasoning=_text(number, turn, "reasoning"),
     )
+
+
+def _checked(number: int, turn: Message) -> Message:
+    """Return a message that a user has built, with tuples where it has lists."""
+    if turn.role not in get_args(Role):
+        raise _bad(f"messages[{number}] has the role {shown(turn.role)}; use one of {', '.join(get_args(Role))}.")
+    if turn.content is None:
+        raise _bad(f"messages[{number}] has no content; give it a string or a list of parts.")
+    for name in ("name", "tool_call_id", "reasoning"):
+        _text(number, {name: getattr(turn, name)}, name)
+    content, calls = _content(number, turn.content), _calls(number, turn.tool_calls)
+    if (content, calls) == (turn.content, turn.tool_calls):
+        return turn
+    return replace(turn, content=content, tool_calls=calls)
 
 
 def _text(number: int, holder: Mapping[str, Any], key: str) -> str | None:
@@ -68,6 +83,8 @@ def _content(number: int, content: object) -> str | tuple[Part, ...]:
 
 
 def _part(number: int, part: object) -> Part:
+    if isinstance(part, TextPart) and not isinstance(part.text, str):
+        raise _bad(f"messages[{number}] has a TextPart whose text is of type {type(part.text).__name__}.")
     if isinstance(part, Part):
         return part
     if isinstance(part, str):
@@ -111,7 +128,7 @@ def _calls(number: int, calls: object) -> tuple[ToolCall, ...]:
 
 
 def _call(number: int, call: object) -> ToolCall:
-    if isinstance(call, ToolCall):
+    if isinstance(call, ToolCall) and isinstance(call.name, str) and isinstance(call.id, str):
         return call
     function: Any = call.get("function", call) if isinstance(call, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None

@@ -11,10 +11,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from abstractllm.errors import InvalidParameterError, did_you_mean, shown
 from abstractllm.types import Timeout
+
+MAX_STOPS = 64
+MAX_STOP_LENGTH = 1000
+"""Bounds of `stop`: its strings are looked for at every token."""
 
 
 class ModelParameter(str, Enum):
@@ -89,9 +94,13 @@ def _stop(name: str, value: Any) -> tuple[str, ...]:
     stops = (value,) if isinstance(value, str) else value
     if not isinstance(stops, Iterable) or isinstance(stops, Mapping):
         raise _fail(name, value, "a string or a list of strings")
-    found = tuple(stops)
+    found = tuple(islice(stops, MAX_STOPS + 1))
     if not all(isinstance(stop, str) and stop for stop in found):
         raise _fail(name, value, "a string or a list of strings, none of them empty")
+    if len(found) > MAX_STOPS:
+        raise _fail(name, value, f"at most {MAX_STOPS} strings")
+    if any(len(stop) > MAX_STOP_LENGTH for stop in found):
+        raise _fail(name, value, f"strings of at most {MAX_STOP_LENGTH:,} characters")
     return found
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
 from abstractllm.errors import (
@@ -26,6 +25,7 @@ from abstractllm.errors import (
 )
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.base import API_VERSION
+from abstractllm.threads import ForkSafeLock
 
 GROUP = "abstractllm.providers"
 """Entry point group; a value is `package.module:Class`, with `[extra]` after it if an extra brings its libraries."""
@@ -61,7 +61,7 @@ class _Registry:
     """What is known so far; safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._installed: Mapping[str, tuple[ProviderInfo, ...]] | None = None
         self._registered: dict[str, ProviderInfo] = {}
         self._classes: dict[ProviderInfo, ProviderClass] = {}
@@ -70,7 +70,7 @@ class _Registry:
         """Return all names with those who claim them; one registered at run time is alone."""
         with self._lock:
             if self._installed is None:
-                self._installed = _claims(entry_points(group=GROUP))
+                self._installed = _claims(_declared(distributions()))
             return {**self._installed, **{name: (info,) for name, info in self._registered.items()}}
 
     def loaded(self, info: ProviderInfo) -> ProviderClass | None:
@@ -132,8 +132,9 @@ def list_providers() -> list[ProviderInfo]:
     """Return the providers that are declared, sorted by name, without importing any; a broken one harms nothing."""
     found: list[ProviderInfo] = []
     for _, infos in sorted(_registry.claims().items()):
-        error = _ambiguity(infos) if len(infos) > 1 else None
-        found.extend(replace(info, error=error) for info in infos)
+        sound = _sound(infos)
+        error = _ambiguity(sound) if len(sound) > 1 else None
+        found.extend(replace(info, error=info.error or error) for info in infos)
     return found
 
 
@@ -166,20 +167,48 @@ def unknown_name(name: str, *, providers: Iterable[str], profiles: Iterable[str]
     return f"No provider is named {name!r}.{did_you_mean(name, installed + own)} {listed}"
 
 
-def _claims(declared: Iterable[EntryPoint]) -> dict[str, tuple[ProviderInfo, ...]]:
-    """Group entry points by name; a distribution that is found twice, as with editable installs, counts once."""
-    found: dict[str, dict[tuple[str, str], ProviderInfo]] = {}
-    for entry in declared:
-        info = _info(entry)
-        found.setdefault(info.name, {}).setdefault(((info.distribution or "").lower(), info.target), info)
-    return {name: tuple(infos.values()) for name, infos in found.items()}
+def _claims(declared: Iterable[ProviderInfo]) -> dict[str, tuple[ProviderInfo, ...]]:
+    """Group what is declared by name."""
+    found: dict[str, list[ProviderInfo]] = {}
+    for info in declared:
+        found.setdefault(info.name, []).append(info)
+    return {name: tuple(infos) for name, infos in found.items()}
 
 
-def _info(entry: EntryPoint) -> ProviderInfo:
+def _declared(installed: Iterable[Distribution]) -> Iterator[ProviderInfo]:
+    """Yield what each distribution declares; one that is found twice, as with editable installs, counts once."""
+    seen: set[str] = set()
+    for distribution in installed:
+        infos = _declared_by(distribution)
+        name = infos[0].distribution if infos else None
+        if name is not None and name not in seen:
+            seen.add(name)
+            yield from infos
+
+
+def _declared_by(distribution: Distribution) -> list[ProviderInfo]:
+    """Return the providers of a distribution; for one whose declarations cannot be read, its name and what is wrong."""
+    try:
+        if GROUP not in (distribution.read_text("entry_points.txt") or ""):
+            return []
+        name, version = _normalized(distribution.name), distribution.version
+        return [_info(entry, name, version) for entry in distribution.entry_points.select(group=GROUP)]
+    except Exception as error:  # whatever is wrong with a stranger's files
+        name = _name_of(distribution)
+        problem = f"The entry points of {name} cannot be read: {type(error).__name__}: {error}."
+        return [ProviderInfo(name, "", name, error=f"{problem} Upgrade or uninstall that package.")]
+
+
+def _info(entry: EntryPoint, distribution: str, version: str) -> ProviderInfo:
     target, _, extra = (part.strip(" ]") for part in entry.value.partition("["))
-    if entry.dist is None:
-        return ProviderInfo(entry.name, target, extra=extra or None)
-    return ProviderInfo(entry.name, target, _normalized(entry.dist.name), entry.dist.version, extra or None)
+    return ProviderInfo(entry.name, target, distribution, version, extra or None)
+
+
+def _name_of(distribution: Distribution) -> str:
+    try:
+        return _normalized(distribution.name)
+    except Exception:  # its metadata may be what is broken
+        return _normalized(None)
 
 
 def _normalized(distribution: str | None) -> str:
@@ -187,9 +216,17 @@ def _normalized(distribution: str | None) -> str:
 
 
 def _only(infos: tuple[ProviderInfo, ...]) -> ProviderInfo:
-    if len(infos) > 1:
-        raise PluginError(_ambiguity(infos))
-    return infos[0]
+    sound = _sound(infos)
+    if len(sound) > 1:
+        raise PluginError(_ambiguity(sound))
+    if not sound:
+        raise PluginError(str(infos[0].error))
+    return sound[0]
+
+
+def _sound(infos: tuple[ProviderInfo, ...]) -> tuple[ProviderInfo, ...]:
+    """Leave out those that cannot be used whatever is done."""
+    return tuple(info for info in infos if info.error is None)
 
 
 def _ambiguity(infos: tuple[ProviderInfo, ...]) -> str:
@@ -222,7 +259,7 @@ def _import(info: ProviderInfo) -> object:
         raise
     except ImportError as error:
         raise _import_failure(info, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(_broken(info, error)) from error
     return found
 
@@ -250,7 +287,7 @@ def _install(info: ProviderInfo) -> str:
     return f'pip install "{info.distribution}[{info.extra}]"'
 
 
-def _broken(info: ProviderInfo, error: Exception) -> str:
+def _broken(info: ProviderInfo, error: BaseException) -> str:
     advice = "upgrade or uninstall that package" if info.distribution else "correct it and register it again"
     return (
         f"The provider {info.name!r} ({info.source}) cannot be imported: {type(error).__name__}: {error}. "

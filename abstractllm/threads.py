@@ -10,7 +10,8 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from abstractllm.errors import UnsupportedOperationError
@@ -38,8 +39,29 @@ def check_not_forked(pid: int) -> None:
 _Job = tuple["concurrent.futures.Future[Any]", Callable[[], Any]]
 
 
+class ForkSafeLock:
+    """A lock that is free in a forked child, even where a thread that is not there held it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who holds it."""
+        self._lock = threading.Lock()
+
+
 class DaemonThreads(concurrent.futures.Executor):
     """An executor of at most `limit` threads, which the interpreter's exit does not wait for without end.
+
+    Threads that are `held_back` do not count: were they to, that many readers who each hold a stream open would keep
+    every further stream from beginning. So there are at most `limit` threads and one for each that was held back.
 
     The standard library's executor is joined at exit before any exit handler runs, so that one stream that nobody
     reads to its end would keep the process alive for ever. Here, what runs at exit is told to stop and given a moment.
@@ -70,13 +92,26 @@ class DaemonThreads(concurrent.futures.Executor):
         return future
 
     def _grow(self) -> None:
-        if len(self._threads) == self._limit:
+        if len(self._threads) >= self._limit:
             return
         name = f"{self._name}-{len(self._threads)}"
         thread = threading.Thread(target=_serve, args=(self._jobs, self._idle), name=name, daemon=True)
         self._threads.append(thread)
         _running.add(thread)
         thread.start()
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Give the place of the calling thread, which is one of these and only waits, to another meanwhile."""
+        with self._lock:
+            self._limit += 1
+            if not self._closed and not self._jobs.empty():
+                self._grow()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._limit -= 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs and end the threads after those that wait, or that run, with `cancel_futures`."""
@@ -99,6 +134,7 @@ class DaemonThreads(concurrent.futures.Executor):
 
 
 _executors: weakref.WeakSet[DaemonThreads] = weakref.WeakSet()
+_locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
 _running: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
@@ -151,6 +187,8 @@ def _after_fork() -> None:
     at_exit.clear()
     _executors.clear()
     _running.clear()
+    for lock in list(_locks):
+        lock.renew()
 
 
 if hasattr(os, "register_at_fork"):

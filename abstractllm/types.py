@@ -192,8 +192,9 @@ class GenerateResponse:
 class Timeout:
     """Limits in seconds; None is no limit.
 
-    `connect` until a connection stands, `first_event` until the first delta, `idle` between two deltas,
-    `total` for all, retries included.
+    `connect` until a connection stands, for providers that connect to something; it means nothing to others.
+    `first_event` until the first token: the first delta or, where a provider hands a whole answer over at its end, the
+    moment at which it says that it has one. `idle` between two deltas. `total` for all, retries included.
     """
 
     connect: float | None = None
@@ -209,6 +210,7 @@ class GenerateRequest:
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...] = ()
     stream: bool = False
+    model: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None

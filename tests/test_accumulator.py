@@ -198,3 +198,13 @@ def test_a_call_that_is_marked_invalid_stays_so(name: str, text: str) -> None:
     (joined,) = join([GenerateResponse(tool_call_deltas=call_deltas([call]))]).tool_calls
 
     assert joined == call
+
+
+def test_what_was_read_does_not_change_later():
+    accumulator = ResponseAccumulator()
+    accumulator.add(GenerateResponse(provider_data={"a": 1}))
+    early = accumulator.response
+    accumulator.add(GenerateResponse(provider_data={"b": 2}))
+    early.provider_data["c"] = 3
+    assert accumulator.response.provider_data == {"a": 1, "b": 2}
+    assert early.provider_data == {"a": 1, "c": 3}

@@ -44,7 +44,10 @@ PLACES = {
     "tqdm": ("providers.mlx",),
     "transformers": ("providers.mlx",),
 }
-"""Libraries, and the only modules (with what is in them) that may import them. `typing_extensions` may be anywhere."""
+"""Libraries, and the only modules (with what is in them) that may import them. `typing_extensions` may be anywhere.
+
+A library whose modules are not written yet is no dependency in setup.cfg either.
+"""
 
 SHARED_BY_PROVIDERS = {"base", "call", "http", "request", "run"}
 """What may be imported from `providers` elsewhere; everything else there is one provider or another."""

@@ -1,5 +1,6 @@
 """The exception tree: as it is drawn, what it can be caught as, and what its messages say."""
 
+import copy
 import inspect
 import pickle
 import re
@@ -9,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from abstractllm import errors
 from abstractllm.errors import AbstractLLMError, InvalidParameterError, ToolArgumentError, did_you_mean, shown
+from abstractllm.types import GenerateResponse
 
 
 def drawn_parents():
@@ -74,9 +76,42 @@ def test_a_tool_argument_error_lists_its_problems_in_lines():
     assert str(error).splitlines()[1:] == ["- a: is missing", "- b: is not a number"]
 
 
-def test_a_plain_error_survives_pickling():
-    error = pickle.loads(pickle.dumps(AbstractLLMError("It broke.")))
-    assert str(error) == "It broke."
+ARGUMENTS = {
+    "parameter": st.text(),
+    "context_window": st.integers(),
+    "prompt_tokens": st.integers(),
+    "path": st.text(),
+    "tool": st.text(),
+    "problems": st.lists(st.text()),
+    "feature": st.text(),
+    "searched": st.lists(st.text()),
+    "status_code": st.none() | st.integers(),
+    "request_id": st.none() | st.text(),
+    "retry_after": st.none() | st.floats(allow_nan=False),
+    "response": st.none() | st.builds(GenerateResponse, st.text()),
+    "limit": st.text(),
+    "message": st.text(),
+    "provider": st.none() | st.text(),
+}
+
+
+@st.composite
+def any_error(draw):
+    kind = draw(st.sampled_from(sorted(defined_errors().values(), key=lambda one: one.__name__)))
+    names = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+    return kind(**{name: draw(ARGUMENTS[name]) for name in names})
+
+
+@given(any_error())
+def test_every_error_can_be_pickled_and_copied_whole(error):
+    error.add_note("a note")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is type(error)
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+
+
+def test_a_built_in_bases_own_attributes_survive_too():
+    assert pickle.loads(pickle.dumps(errors.MissingDependencyError("Install it."))).msg == "Install it."
 
 
 def test_install_command_names_our_distribution():

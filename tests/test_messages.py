@@ -168,3 +168,29 @@ def test_parts_of_our_own_are_taken():
 def test_arguments_of_calls(arguments, call):
     turn = {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": arguments}}, call]}
     assert to_messages([turn])[0].tool_calls == (call, call)
+
+
+BUILT = [
+    (Message("bogus", "x"), "use one of system"),
+    (Message(["user"], "x"), "use one of system"),
+    (Message("user", None), "has no content"),
+    (Message("user", 3), "content of type int"),
+    (Message("user", (3,)), "neither text nor image_url"),
+    (Message("user", (TextPart(3),)), "TextPart whose text is of type int"),
+    (Message("user", "x", name=3), "name of type int"),
+    (Message("assistant", "x", tool_calls=3), "tool_calls of type int"),
+    (Message("assistant", "x", tool_calls=("f",)), "without a function name"),
+    (Message("assistant", "x", tool_calls=(ToolCall("1", None),)), "without a function name"),
+    (Message("tool", "x", tool_call_id=1), "tool_call_id of type int"),
+]
+
+
+@pytest.mark.parametrize(("turn", "message"), BUILT)
+def test_messages_that_users_build_are_checked_too(turn, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        to_messages([turn])
+
+
+def test_lists_in_a_message_become_tuples():
+    (found,) = to_messages([Message("assistant", [TextPart("a"), "b"], tool_calls=[ToolCall("1", "f")])])
+    assert found == Message("assistant", (TextPart("a"), TextPart("b")), tool_calls=(ToolCall("1", "f"),))

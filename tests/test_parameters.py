@@ -1,5 +1,6 @@
 """Names, ranges and normal forms of parameters."""
 
+import itertools
 import json
 import math
 from fractions import Fraction
@@ -23,6 +24,7 @@ GOOD = [
     ("stop", "END", ("END",)),
     ("stop", ["a", "b"], ("a", "b")),
     ("stop", [], ()),
+    ("stop", ["x" * 1000] * 64, ("x" * 1000,) * 64),
     ("n", 2, 2),
     ("logprobs", True, True),
     ("top_logprobs", 0, 0),
@@ -58,6 +60,9 @@ BAD = [
     ("stop", ""),
     ("stop", ["a", ""]),
     ("stop", 3),
+    ("stop", ["x"] * 65),
+    ("stop", itertools.repeat("x")),
+    ("stop", "x" * 1001),
     ("stop", b"ab"),
     ("stop", {"a": 1}),
     ("n", 0),
@@ -106,7 +111,7 @@ def test_every_parameter_has_a_good_and_a_bad_case():
 
 
 def test_the_parameters_are_those_of_a_request():
-    assert set(CHECKS) == set(GenerateRequest.__slots__) - {"messages", "tools", "stream"}
+    assert set(CHECKS) == set(GenerateRequest.__slots__) - {"messages", "tools", "stream", "model"}
     assert {str(one) for one in ModelParameter} == set(CHECKS) | {
         "model", "api_key", "base_url", "system_prompt", "messages", "tools",
     }  # fmt: skip

@@ -341,3 +341,39 @@ def test_many_threads_get_the_same_class():
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
+
+
+MALFORMED = {
+    "no-equals": b"[abstractllm.providers]\nfoo\nshout = acme:Shout\n",
+    "no-text": b"[abstractllm.providers]\n\xff = acme:Shout\n",
+    "echo": b"[abstractllm.providers]\nfoo\n",
+}
+BESIDE_MALFORMED = """
+from abstractllm import create_llm, list_providers
+from abstractllm.errors import PluginError
+print(create_llm("echo").generate("works").content)
+try:
+    create_llm("no-equals")
+except PluginError as error:
+    print("told")
+print(*sorted(info.distribution for info in list_providers() if info.error and "cannot be read" in info.error))
+print(*sorted(info.name for info in list_providers() if not info.error))
+"""
+
+
+def test_entry_points_that_cannot_be_read_break_their_distribution_alone(run_python, tmp_path):
+    for name, text in MALFORMED.items():
+        folder = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_bytes(text)
+    printed = run_python(BESIDE_MALFORMED, paths=(tmp_path,)).splitlines()
+    assert printed == ["works", "told", "echo no-equals no-text", "echo mlx"]
+
+
+def test_a_plugin_that_exits_at_import_is_broken(tmp_path, monkeypatch):
+    (tmp_path / "leaves_llm.py").write_text("import sys\nsys.exit('goodbye')")
+    monkeypatch.syspath_prepend(tmp_path)
+    register_provider("leaves", "leaves_llm:X")
+    with pytest.raises(PluginError, match="SystemExit: goodbye"):
+        get_provider_class("leaves")

@@ -50,6 +50,22 @@ def test_never_more_threads_than_the_limit_and_every_job_runs(threads):
     assert len(idents) == 3
 
 
+def test_a_thread_that_is_held_back_does_not_count(threads):
+    gate, all_held = threading.Event(), threading.Barrier(11)
+
+    def held():
+        with threads.held_back():
+            all_held.wait()
+            gate.wait()
+
+    jobs = [threads.submit(held) for _ in range(10)]
+    all_held.wait()
+    assert threads.submit(int, "1").result() == 1
+    gate.set()
+    for job in jobs:
+        job.result()
+
+
 def _meet(barrier):
     barrier.wait()
     return threading.get_ident()

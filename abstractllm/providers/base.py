@@ -8,7 +8,6 @@ It knows no backend.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ from typing import Any, ClassVar, Literal, overload
 from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.aio import iterate_in_thread, portal
 from abstractllm.capabilities import check_request
-from abstractllm.errors import AbstractLLMError, UnsupportedFeatureError, UnsupportedOperationError
+from abstractllm.errors import UnsupportedFeatureError, UnsupportedOperationError
 from abstractllm.interface import AbstractLLMInterface, File, Tool
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.call import Call
-from abstractllm.providers.request import build_request, instance_config
+from abstractllm.providers.request import build_request, instance_config, naming_variable
 from abstractllm.providers.run import Observer, Run, limited
 from abstractllm.streams import AsyncResponseStream, ResponseStream
-from abstractllm.threads import DaemonThreads
+from abstractllm.threads import DaemonThreads, ForkSafeLock
 from abstractllm.types import GenerateRequest, GenerateResponse
 
 API_VERSION = 1
@@ -58,7 +57,8 @@ class BaseProvider(AbstractLLMInterface):
 
     `name` is the provider's, `parameters` are the request parameters that it carries out, `settings` the names that
     its configuration takes besides, `options` those that it takes in `options={...}`, `defaults` its configuration
-    where nothing else is said.
+    where nothing else is said. `max_threads` is how many `_stream`s work at once for async callers; one that is held
+    back by a slow reader is not counted, so that readers who wait for each other never wait for ever.
     """
 
     name: ClassVar[str] = "unnamed"
@@ -71,12 +71,12 @@ class BaseProvider(AbstractLLMInterface):
 
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
         given = {str(name): value for name, value in (config or {}).items()} | settings
-        super().__init__(instance_config(type(self), given))
         self.observers: list[Observer] = []
         self._closed = False
         self._calls: set[Call] = set()
         self._threads: DaemonThreads | None = None
-        self._state = threading.Lock()
+        self._state = ForkSafeLock()
+        super().__init__(self._configured(given))
 
     # What an author writes.
 
@@ -90,6 +90,12 @@ class BaseProvider(AbstractLLMInterface):
 
     def _check(self, request: GenerateRequest) -> None:
         """Raise UnsupportedFeatureError for what this provider cannot do beyond what its names above tell."""
+
+    def _configure(self, config: Mapping[str, Any]) -> None:
+        """Take over a checked configuration; raise InvalidParameterError for a value that this provider refuses.
+
+        Called at construction and by `set_config`, before `config` holds and with the instance's lock taken.
+        """
 
     # The four faces.
 
@@ -200,7 +206,8 @@ class BaseProvider(AbstractLLMInterface):
 
     def set_config(self, **settings: Any) -> None:
         """Change the configuration for the calls that follow; raises InvalidParameterError as construction does."""
-        self._config = instance_config(type(self), self._config | settings)
+        with self._state:
+            self._config = self._configured(self._config | settings)
 
     # Lifetime.
 
@@ -242,6 +249,13 @@ class BaseProvider(AbstractLLMInterface):
         return []
 
     # Between the faces and the primitive.
+
+    def _configured(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the configuration that `given` makes, checked and taken over by this provider."""
+        with naming_variable(type(self), given):
+            config = instance_config(type(self), given)
+            self._configure(config)
+        return config
 
     def _checked(
         self,
@@ -322,15 +336,15 @@ class BaseProvider(AbstractLLMInterface):
             self._check_open()  # after the call was added: either `close` cancels it, or it is refused here
             run.notify("started")
             yield run
-        except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
+        except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt) as error:
+            if isinstance(error, asyncio.CancelledError) and run.call.closed and not _is_cancelled():
+                raise run.failed(error) from error
             run.notify("finished" if accumulator.finished else "cancelled")
             raise
-        except AbstractLLMError as error:
-            run.notify("failed", error)
-            raise
         except Exception as error:
-            failure = run.failure(error)
-            run.notify("failed", failure)
+            failure = run.failed(error)
+            if failure is error:
+                raise
             raise failure from error
         else:
             run.notify("finished")
@@ -348,8 +362,25 @@ async def _collect(
     return accumulator.response
 
 
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled the task that runs here, if one does."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return False
+    return task is not None and task.cancelling() > 0
+
+
 def _generator(source: Iterator[GenerateResponse]) -> Generator[GenerateResponse, None, None]:
     """Return `source` as something that can be closed, whatever kind of iterator it is."""
-    if isinstance(source, Generator):
-        return source
-    return (delta for delta in source)
+    return source if isinstance(source, Generator) else _closed_at_end(source)
+
+
+def _closed_at_end(source: Iterator[GenerateResponse]) -> Generator[GenerateResponse, None, None]:
+    try:
+        for delta in source:  # noqa: UP028 - `yield from` would close it as well, and so twice
+            yield delta
+    finally:
+        close = getattr(source, "close", None)
+        if close is not None:
+            close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import os
 import time
+from collections import deque
 from collections.abc import Callable
 
 from abstractllm.errors import RequestTimeoutError
@@ -11,17 +12,22 @@ from abstractllm.types import Timeout
 
 
 class Call:
-    """One run of a request; safe to use from any thread."""
+    """One run of a request; safe to use from any thread.
+
+    It has no lock, which another thread might hold at the moment of a fork: each callback is taken off the list by one
+    thread alone.
+    """
 
     def __init__(self, timeout: Timeout | None = None) -> None:
         total = timeout.total if timeout else None
         self.timeout = timeout or Timeout()
         self.started = time.monotonic()
         self.deadline = None if total is None else self.started + total
-        self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._cancelled = False
         self._closed = False
-        self._callbacks: list[Callable[[], None]] = []
+        self._begun = False
+        self._callbacks: deque[Callable[[], None]] = deque()
         self._progress: tuple[int, int] = (0, 0)
 
     @property
@@ -30,13 +36,21 @@ class Call:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Say that the answer is no longer wanted. Safe to call twice."""
-        with self._lock:
-            if self._cancelled:
+        """Say that the answer is no longer wanted. Safe to call twice.
+
+        In a child of the process where the request began nothing is called: what would be woken up is not there.
+        """
+        self._cancelled = True
+        self._call_back()
+
+    def _call_back(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        while self._callbacks:
+            try:
+                callback = self._callbacks.popleft()
+            except IndexError:  # another thread was faster
                 return
-            self._cancelled = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
             callback()
 
     @property
@@ -51,11 +65,9 @@ class Call:
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Have `callback` called once when the answer is no longer wanted, at once if that is already so."""
-        with self._lock:
-            if not self._cancelled:
-                self._callbacks.append(callback)
-                return
-        callback()
+        self._callbacks.append(callback)
+        if self._cancelled:
+            self._call_back()
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, or None without one. Raises RequestTimeoutError when it has passed."""
@@ -68,6 +80,18 @@ class Call:
                 limit="total",
             )
         return left
+
+    @property
+    def begun(self) -> bool:
+        """Whether the provider has said that it has its first token."""
+        return self._begun
+
+    def first_event(self) -> None:
+        """Say that the first token is there. Only for a provider that has it and hands nothing over yet.
+
+        From then on the limit `first_event` has been kept; `idle` counts from the first delta on, not from here.
+        """
+        self._begun = True
 
     @property
     def progress(self) -> tuple[int, int]:

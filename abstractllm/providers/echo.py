@@ -15,9 +15,9 @@ from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import InvalidParameterError
 from abstractllm.interface import MessageLike, Tool
 from abstractllm.messages import to_messages
-from abstractllm.parameters import ModelParameter
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.call import Call
+from abstractllm.threads import ForkSafeLock
 from abstractllm.types import FinishReason, GenerateRequest, GenerateResponse, Message, ToolCall, Usage
 
 
@@ -47,7 +47,7 @@ class _Queue:
     """Scripted replies, each played once, in order, whichever thread asks."""
 
     replies: Iterator[Reply | str]
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: ForkSafeLock = field(default_factory=ForkSafeLock)
 
     def next(self) -> Reply | str:
         with self.lock:
@@ -68,10 +68,12 @@ class EchoProvider(BaseProvider):
     parameters: ClassVar[frozenset[str]] = frozenset({"max_tokens", "stop", "temperature", "seed", "tool_choice"})
     settings: ClassVar[frozenset[str]] = frozenset({"model", "replies"})
     defaults: ClassVar[Mapping[str, Any]] = {"model": "echo"}
+    _replies: object = None
 
-    def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
-        super().__init__(config, **settings)
-        self._script = _script(self.get_param("replies"))
+    def _configure(self, config: Mapping[str, Any]) -> None:
+        replies = config.get("replies")
+        if replies is None or replies is not self._replies:  # a script goes on when something else changes
+            self._script, self._replies = _script(replies), replies
 
     def get_capabilities(self) -> Capabilities:
         """Everything but eyes."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from abstractllm.capabilities import ALWAYS_SUPPORTED
+from abstractllm.capabilities import ALWAYS_SUPPORTED, check_options
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
 from abstractllm.messages import to_messages
 from abstractllm.parameters import CHECKS, check_parameters, from_text
@@ -22,7 +23,7 @@ def instance_config(provider: type[BaseProvider], given: Mapping[str, Any]) -> d
     """Return a provider's configuration: what is given, else the environment, else the provider's defaults.
 
     The environment variable of a name is `ABSTRACTLLM_<PROVIDER>_<NAME>`. Raises InvalidParameterError for an
-    unknown name or a bad value, UnsupportedFeatureError for a parameter that the provider does not carry out.
+    unknown name or a bad value, UnsupportedFeatureError for a parameter or option that the provider does not carry out.
     """
     accepted = provider.settings | {"system_prompt"}
     named = {name: value for name, value in given.items() if value is not None}
@@ -33,16 +34,44 @@ def instance_config(provider: type[BaseProvider], given: Mapping[str, Any]) -> d
             raise UnsupportedFeatureError(
                 name, f"This provider does not support the parameter {name!r}; leave it out.", provider=provider.name
             )
-    return checked
+    check_options(checked.get("options", {}), declared=provider.options, provider=provider.name)
+    return checked | _checked_texts(checked)
+
+
+def _checked_texts(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that must be text wherever they stand; a path is taken for a model."""
+    texts = {name: config[name] for name in ("system_prompt", "model") if name in config}
+    if isinstance(texts.get("model"), os.PathLike):
+        texts["model"] = os.fspath(texts["model"])
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            expected = "a string or a path" if name == "model" else "a string"
+            raise InvalidParameterError(name, f"{name}={shown(value)} is not valid: it must be {expected}.")
+    return texts
+
+
+@contextmanager
+def naming_variable(provider: type[BaseProvider], given: Mapping[str, Any]) -> Iterator[None]:
+    """Name the environment variable in an InvalidParameterError about a value that comes from there."""
+    try:
+        yield
+    except InvalidParameterError as error:
+        variable = _variable(provider, error.parameter)
+        if given.get(error.parameter) is not None or variable not in os.environ:
+            raise
+        message = f"{error.message} The value comes from the environment variable {variable}."
+        raise InvalidParameterError(error.parameter, message, provider=error.provider) from error
+
+
+def _variable(provider: type[BaseProvider], name: str) -> str:
+    return f"ABSTRACTLLM_{provider.name}_{name}".upper().replace("-", "_")
 
 
 def _environment(provider: type[BaseProvider], accepted: frozenset[str]) -> dict[str, Any]:
-    prefix = f"ABSTRACTLLM_{provider.name}_".upper().replace("-", "_")
     names = accepted | provider.parameters | ALWAYS_SUPPORTED
+    variables = {name: _variable(provider, name) for name in names}
     return {
-        name: from_text(name, os.environ[prefix + name.upper()])
-        for name in names
-        if prefix + name.upper() in os.environ
+        name: from_text(name, os.environ[variable]) for name, variable in variables.items() if variable in os.environ
     }
 
 
@@ -71,6 +100,7 @@ def build_request(
         messages=_conversation(conversation, prompt, system_prompt, config.get("system_prompt"), files),
         tools=definitions,
         stream=stream,
+        model=config.get("model"),
         **values,
     )
 
@@ -87,6 +117,8 @@ def _conversation(
     if prompt is not None or not messages:
         messages = (*messages, Message("user", _prompt(prompt)))
     messages = _with_files(messages, files)
+    if messages[-1].role == "user" and _says_nothing(messages[-1].content):
+        raise InvalidParameterError("messages", "The last turn is the user's and empty; give it the text to answer.")
     if system_prompt is None and all(message.role != "system" for message in messages):
         system_prompt = default_system_prompt
     if system_prompt is not None and not isinstance(system_prompt, str):
@@ -95,6 +127,11 @@ def _conversation(
     if system_prompt:
         messages = (Message("system", system_prompt), *messages)
     return messages
+
+
+def _says_nothing(content: str | tuple[Part, ...]) -> bool:
+    parts = (TextPart(content),) if isinstance(content, str) else content
+    return all(isinstance(part, TextPart) and not part.name and not part.text.strip() for part in parts)
 
 
 def _prompt(prompt: object) -> str:

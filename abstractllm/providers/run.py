@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from abstractllm.accumulator import ResponseAccumulator, call_deltas
-from abstractllm.errors import GenerationError, RequestTimeoutError, UnsupportedOperationError
+from abstractllm.errors import AbstractLLMError, GenerationError, RequestTimeoutError, UnsupportedOperationError
 from abstractllm.providers.call import Call
 from abstractllm.types import GenerateRequest, GenerateResponse, Timeout
 
 logger = logging.getLogger("abstractllm")
+
+_CLOSED = "The provider was closed while this request ran; create a new one."
 
 EventKind = Literal["started", "finished", "failed", "cancelled"]
 
@@ -77,12 +79,20 @@ class Run:
 
     def _check_wanted(self) -> None:
         if self.call.closed:
-            raise UnsupportedOperationError(
-                "The provider was closed while this request ran; create a new one.", provider=self._provider
-            )
+            raise UnsupportedOperationError(_CLOSED, provider=self._provider)
 
-    def failure(self, error: Exception) -> GenerationError:
-        """Return the typed error for one that the provider did not expect."""
+    def failed(self, error: BaseException) -> AbstractLLMError:
+        """Tell the observers of a failure, and return the error for the user, which may be `error` itself."""
+        failure = self._failure(error)
+        self.notify("failed", failure)
+        return failure
+
+    def _failure(self, error: BaseException) -> AbstractLLMError:
+        """Return the typed error. Whatever breaks in a provider that is being closed means that it was closed."""
+        if self.call.closed and getattr(error, "message", None) != _CLOSED:
+            return UnsupportedOperationError(_CLOSED, provider=self._provider)
+        if isinstance(error, AbstractLLMError):
+            return error
         return GenerationError(
             f"{type(error).__name__}: {error}", response=self._accumulator.response, provider=self._provider
         )
@@ -112,6 +122,7 @@ async def limited(source: AsyncIterator[GenerateResponse], call: Call) -> AsyncG
         limits = dict(_limits(call, first=first))
         name = min(limits, key=lambda limit: limits[limit], default="total")
         scope = asyncio.timeout(limits.get(name))
+        watch = _FirstEvent(call, scope) if first else None
         try:
             async with scope:
                 delta = await anext(source)
@@ -120,20 +131,47 @@ async def limited(source: AsyncIterator[GenerateResponse], call: Call) -> AsyncG
         except TimeoutError as error:
             if not scope.expired():
                 raise
-            raise _too_late(name, call.timeout) from error
+            raise _too_late("first_event" if watch and watch.late else name, call.timeout) from error
+        finally:
+            if watch is not None:
+                watch.stop()
         first = False
         yield delta
 
 
 def _limits(call: Call, *, first: bool) -> Iterator[tuple[str, float]]:
-    """Yield the limits in seconds that hold for the next delta."""
+    """Yield the limits in seconds that hold for the next delta, whatever the provider says meanwhile."""
     left = call.remaining()
     if left is not None:
         yield "total", left
-    if first and call.timeout.first_event is not None:
-        yield "first_event", call.timeout.first_event
     if not first and call.timeout.idle is not None:
         yield "idle", call.timeout.idle
+
+
+class _FirstEvent:
+    """Ends `scope`, in which the first delta is waited for, when the limit passes and nothing has come.
+
+    A provider may have its first token and no delta yet, as `Call.first_event` says, from any thread. So that fact is
+    looked at when the limit passes, and not before.
+    """
+
+    def __init__(self, call: Call, scope: asyncio.Timeout) -> None:
+        self.late = False
+        self._call = call
+        self._scope = scope
+        self._loop = asyncio.get_running_loop()
+        limit = call.timeout.first_event
+        self._timer = None if limit is None else self._loop.call_later(limit, self._look)
+
+    def _look(self) -> None:
+        if self._call.begun or self._scope.expired():
+            return
+        self.late = True
+        self._scope.reschedule(self._loop.time())
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _too_late(name: str, timeout: Timeout) -> RequestTimeoutError:

@@ -11,12 +11,12 @@ from random import Random
 from typing import Any
 
 from data.chat import no_tool_exchange, plain_system_prompt
-from data.dialogue import call_turns, chat_with_tools
+from data.dialogue import call_turns, chat_with_tools, user
 from data.exercises import exercise
 from data.extract import extraction_turns
 from data.facts import arithmetic, fact
 from data.recall import obeying_turns, recall_turns
-from data.tools import toolbox
+from data.tools import toolbox, unfit_question
 from data.words import Words
 
 Message = dict[str, Any]
@@ -80,10 +80,17 @@ def call_case(words: Words, portuguese: bool) -> Case:
 
 
 def silent_case(words: Words, portuguese: bool) -> Case:
-    """Skill 2: an answer in words though tools are offered."""
-    talk = chat_with_tools(words, portuguese)
+    """Skill 2: an answer in words to small talk, a fact, or a question about the model, though tools are offered."""
+    talk = chat_with_tools(words, portuguese, unfit=0.0)
     expected = talk.messages.pop()["content"]
     return Case("2 no call when none fits", talk.messages, talk.tools, expected, lambda answer: bool(answer.strip()) and "<tool_call>" not in answer)
+
+
+def unfit_case(words: Words, portuguese: bool) -> Case:
+    """Beyond skill 2: a request for something that no tool on offer does."""
+    box = toolbox(words, words.rng.randint(1, 4))
+    messages = [user(unfit_question(box, words, portuguese))]
+    return Case("7 no call when asked for another tool", messages, [tool.schema() for tool in box], "I have no tool for that.", lambda answer: bool(answer.strip()) and "<tool_call>" not in answer)
 
 
 def result_case(words: Words, portuguese: bool) -> Case:
@@ -134,7 +141,7 @@ def exercise_case(words: Words, portuguese: bool) -> Case:
     return _exact("6 sums, echo, facts", [*messages, {"role": "user", "content": question}, {"role": "assistant", "content": answer}])
 
 
-MAKERS = (call_case, silent_case, result_case, memory_case, json_case, exercise_case)
+MAKERS = (call_case, silent_case, result_case, memory_case, json_case, exercise_case, unfit_case)
 
 
 def make_cases(limit: int, seed: int) -> list[Case]:

@@ -52,7 +52,7 @@ class Optimiser:
             self.momenta[i].lerp_(p.grad, 0.05)
             shapes[p.shape].append(i)
         updates = [torch.zeros_like(p) for p in self.matrices]
-        for shape, indices in shapes.items():
+        for indices in shapes.values():
             mine = indices[self.rank :: self.world]
             if not mine:
                 continue

@@ -6,13 +6,13 @@ JSON punctuation between values is merged into runs such as ``":"``; those never
 
 import json
 from collections import Counter
-from functools import cache
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2.sandbox
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TAGS = ("<tool_call>", "</tool_call>", "<tools>", "</tools>", "<tool_response>", "</tool_response>")
@@ -83,6 +83,13 @@ def forget_rare(tokenizer: Tokenizer, texts: Iterable[str], least: int) -> Token
             needed.update((left, right))
     content["model"]["merges"] = [list(merge) for merge in merges if merge[0] + merge[1] in needed]
     return Tokenizer.from_str(json.dumps(content))
+
+
+def word_pieces(tokenizer: Tokenizer) -> list[str]:
+    """The lower-case tokens of letters that the merges can reach."""
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    texts = {tokenizer.decode([tokenizer.token_to_id("".join(merge))]) for merge in merges}
+    return sorted(text for text in texts if text.isalpha() and text.islower())
 
 
 def tokenizer_config(context: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from data.mixture import sample
 from data.words import Words
 from model import ModelConfig, TinyChat
 from optimiser import Optimiser
-from tokenizer import assistant_mask, chat_template
+from tokenizer import assistant_mask, chat_template, word_pieces
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -52,13 +52,14 @@ class Source:
     def __init__(self, options: argparse.Namespace, rank: int, world: int) -> None:
         self.tokenizer = Tokenizer.from_file(str(options.tokenizer))
         self.template = chat_template(options.template)
+        self.pieces = word_pieces(self.tokenizer)
         self.seed, self.rank, self.world, self.budget = options.seed, rank, world, options.tokens
-        self.longest = 2048
+        self.longest = 1280
 
     def examples(self, step: int, seen: int) -> list[Example]:
         """About ``budget`` tokens of conversations, the shortest first; the same in every process."""
         rng = Random(f"{self.seed}/{step}")
-        words, found, total = Words(rng), [], 0
+        words, found, total = Words(rng, pieces=self.pieces), [], 0
         while total < self.budget:
             talk = sample(words, seen)
             tokens = self.tokenizer.encode(self.template.render(messages=talk.messages, tools=talk.tools)).ids
@@ -75,12 +76,23 @@ class Source:
         pieces: list[list[Example]] = [[]]
         examples = self.examples(step, seen)
         scale = self.world / sum(sum(mask) for _, mask in examples)
-        for example in examples[self.rank :: self.world]:
+        for example in fair_share(examples, self.rank, self.world):
             if pieces[-1] and len(example[0]) * (len(pieces[-1]) + 1) > 3072:
                 pieces.append([])
             pieces[-1].append(example)
         rng = np.random.default_rng([self.seed, step, self.rank])
         return [pad(piece, rng, scale, stretch=seen > 8_000_000) for piece in pieces]
+
+
+def fair_share(examples: list[Example], rank: int, world: int) -> list[Example]:
+    """The examples of process ``rank`` when each goes to the process with the least work, the longest first."""
+    shares: list[list[Example]] = [[] for _ in range(world)]
+    work = [0] * world
+    for example in reversed(examples):
+        least = work.index(min(work))
+        shares[least].append(example)
+        work[least] += len(example[0])
+    return shares[rank][::-1]
 
 
 def pad(examples: list[Example], rng: np.random.Generator, scale: float, stretch: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import gc
 import threading
@@ -314,7 +315,6 @@ async def test_more_streams_than_threads_all_finish():
     llm = Sync(*"abcdefghijklmnopqrstuvwxyz", END)
     answers = await asyncio.gather(*(llm.generate_async("Hi") for _ in range(30)))
     assert {answer.content for answer in answers} == {"abcdefghijklmnopqrstuvwxyz"}
-    assert len(llm.closed_in) <= llm.max_threads
     await llm.aclose()
 
 
@@ -432,7 +432,228 @@ def test_closing_unloads():
     assert llm.unloaded == 1
 
 
+CLOSED = "provider was closed while this request ran"
+
+
+class ClosedWhile(BaseProvider):
+    """Is closed while it works, and then fails with `error`."""
+
+    settings = frozenset({"model", "error"})
+
+    def fail(self):
+        self.close()
+        raise self.get_param("error").with_traceback(None)
+
+
+class SyncClosed(ClosedWhile):
+    def _stream(self, request, running):
+        self.fail()
+        yield END
+
+
+class AsyncClosed(ClosedWhile):
+    async def _astream(self, request, running):
+        self.fail()
+        yield END
+
+
+@pytest.mark.parametrize("kind", [SyncClosed, AsyncClosed])
+@faces
+@pytest.mark.parametrize("timeout", [None, 1000])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("lost"),
+        QuotaExceededError("spent"),
+        UnsupportedOperationError("The executor is shut down."),
+        RequestTimeoutError("late", limit="total"),
+        asyncio.CancelledError(),
+        concurrent.futures.CancelledError(),
+    ],
+    ids=lambda error: type(error).__module__ + "." + type(error).__name__,
+)
+def test_whatever_breaks_in_a_provider_that_is_being_closed_means_that_it_was_closed(kind, face, timeout, error):
+    llm = kind(error=error)
+    heard = []
+    llm.observers.append(heard.append)
+    with pytest.raises(UnsupportedOperationError, match=CLOSED) as caught:
+        ask(llm, face, "Hi", timeout=timeout)
+    assert [event.kind for event in heard] == ["started", "failed"]
+    assert heard[1].error is caught.value
+    if not isinstance(error, asyncio.CancelledError):  # asyncio raises another one where it passes a task
+        causes = [caught.value.__cause__, caught.value.__cause__.__cause__]
+        assert error in causes
+
+
+async def test_a_job_of_our_own_that_the_close_cancels_is_no_cancelled_task():
+    class Preparing(BaseProvider):
+        max_threads = 1
+
+        async def _astream(self, request, running):
+            await asyncio.get_running_loop().run_in_executor(self._executor(), gate.wait)
+            yield END
+
+    llm, gate = Preparing(), threading.Event()
+    tasks = [asyncio.create_task(llm.generate_async("Hi")) for _ in range(3)]
+    await asyncio.sleep(0)
+    llm.close()
+    gate.set()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(outcome, UnsupportedOperationError)
+        assert CLOSED in str(outcome)
+
+
+async def test_a_task_that_is_cancelled_stays_so_where_the_provider_is_closed_too():
+    llm = AsyncWaiting(0)
+    task = asyncio.create_task(llm.generate_async("Hi"))
+    await asyncio.sleep(0)
+    llm.close()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_more_held_streams_than_threads_do_not_wait_for_each_other():
+    llm = Sync(*"a" * 100, END)
+    async with asyncio.timeout(60):
+        streams = [await llm.generate_async("Hi", stream=True) for _ in range(3 * llm.max_threads)]
+        for stream in streams:
+            assert len([delta async for delta in stream]) == 101
+    await llm.aclose()
+
+
+@faces
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_iterator_with_a_close_is_closed_once(face, fails):
+    class Items:
+        def __init__(self):
+            self.items = iter([GenerateResponse(content="a"), END])
+            self.closed = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if fails:
+                raise KeyError("lost")
+            return next(self.items)
+
+        def close(self):
+            self.closed += 1
+
+    class Iterating(BaseProvider):
+        def _stream(self, request, running):
+            made.append(Items())
+            return made[0]
+
+    llm, made = Iterating(), []
+    if fails:
+        with pytest.raises(GenerationError):
+            ask(llm, face, "Hi")
+    else:
+        assert ask(llm, face, "Hi").whole.content == "a"
+    assert made[0].closed == 1
+
+
+FORKED_WHILE_LOCKED = """
+import os, threading
+from abstractllm.providers.base import BaseProvider
+from abstractllm.types import GenerateResponse
+
+class Endless(BaseProvider):
+    locked, gate = threading.Event(), threading.Event()
+
+    def _configure(self, config):
+        if config.get("model") == "slow":
+            self.locked.set()
+            self.gate.wait()
+
+    def _stream(self, request, call):
+        call.on_cancel(lambda: print("woken", flush=True))
+        while True:
+            yield GenerateResponse(content="x")
+
+llm = Endless()
+held = llm.generate("Hi", stream=True)
+next(held)
+other = threading.Thread(target=lambda: llm.set_config(model="slow"))
+other.start()
+llm.locked.wait()
+child = os.fork()
+if not child:
+    llm.close()
+    try:
+        next(held)
+    except RuntimeError as error:
+        print("closed" in str(error), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+llm.gate.set()
+other.join()
+llm.close()
+"""
+
+
+def test_closing_in_a_forked_child_waits_for_no_lock_and_wakes_nobody(run_python):
+    assert run_python(FORKED_WHILE_LOCKED).split() == ["True", "woken"]
+
+
 # Configuration, and what a kind says without an instance.
+
+
+class Choosy(Sync):
+    """Accepts some models only."""
+
+    seen = ()
+
+    def _configure(self, config):
+        if config.get("model") == "bad":
+            raise InvalidParameterError("model", "model='bad' is not valid.")
+        self.seen = (*self.seen, (dict(config), self.get_config() if self.seen else None))
+
+
+def test_a_provider_takes_over_and_refuses_configurations():
+    llm = Choosy(END, model="a", timeout=5)
+    llm.set_config(model="b")
+    with pytest.raises(InvalidParameterError, match="'bad'"):
+        llm.set_config(model="bad", timeout=6)
+    assert llm.get_config() == {"model": "b", "timeout": Timeout(total=5)}
+    assert llm.seen == (
+        ({"model": "a", "timeout": Timeout(total=5)}, None),
+        ({"model": "b", "timeout": Timeout(total=5)}, {"model": "a", "timeout": Timeout(total=5)}),
+    )
+    with pytest.raises(InvalidParameterError, match="'bad'"):
+        Choosy(END, model="bad")
+
+
+def test_a_refused_value_from_the_environment_is_told_with_its_variable(monkeypatch):
+    monkeypatch.setenv("ABSTRACTLLM_SCRIPTED_MODEL", "bad")
+    with pytest.raises(InvalidParameterError, match="variable ABSTRACTLLM_SCRIPTED_MODEL") as caught:
+        Choosy(END)
+    assert caught.value.parameter == "model"
+    assert Choosy(END, model="good").get_param("model") == "good"
+
+
+def test_no_change_of_the_configuration_is_lost():
+    class Wide(Sync):
+        settings = frozenset(f"s{number}" for number in range(8))
+
+        def _configure(self, config):
+            if set(config) == {"s0"}:
+                inside.set()
+                gate.wait()
+
+    inside, gate = threading.Event(), threading.Event()
+    llm = Wide(END)
+    threads = [threading.Thread(target=llm.set_config, kwargs={name: 1}) for name in sorted(Wide.settings)]
+    threads[0].start()
+    inside.wait()
+    for thread in threads[1:]:
+        thread.start()
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert llm.get_config() == dict.fromkeys(Wide.settings, 1)
 
 
 def test_configuration_is_checked_and_can_be_changed():

@@ -62,3 +62,10 @@ def test_progress_is_what_was_last_reported():
     assert call.progress == (0, 0)
     call.report_progress(3, 8)
     assert call.progress == (3, 8)
+
+
+def test_a_provider_says_when_it_has_its_first_token():
+    call = Call()
+    assert not call.begun
+    call.first_event()
+    assert call.begun

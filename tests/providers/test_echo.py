@@ -112,3 +112,16 @@ def test_a_conversation_is_counted_in_words():
     assert (
         EchoProvider().count_tokens([{"role": "user", "content": "one two"}, {"role": "user", "content": "three"}]) == 3
     )
+
+
+def test_a_script_can_be_changed_and_goes_on_when_something_else_is():
+    llm = EchoProvider(replies=["one", "two"])
+    assert llm.generate("?").content == "one"
+    llm.set_config(temperature=0.5)
+    assert llm.generate("?").content == "two"
+    llm.set_config(replies=["three"])
+    assert llm.generate("?").content == "three"
+    with pytest.raises(InvalidParameterError, match="replies"):
+        llm.set_config(replies=3)
+    llm.set_config(replies=None)
+    assert llm.generate("back").content == "back"

@@ -76,6 +76,21 @@ def test_messages_must_be_a_conversation(messages):
     assert refusal(messages=messages) == "messages"
 
 
+EMPTY = ["", " \n", (), [], (TextPart(" "),), [{"type": "text", "text": ""}]]
+
+
+@pytest.mark.parametrize("content", EMPTY)
+def test_a_last_turn_that_is_empty_is_refused_as_an_empty_prompt_is(content):
+    assert refusal(messages=[*TURNS, {"role": "user", "content": content}]) == "messages"
+    assert refusal(messages=[Message("user", content)]) == "messages"
+
+
+def test_an_empty_turn_elsewhere_is_taken():
+    turns = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
+    assert roles(build(messages=turns)) == ["user", "assistant"]
+    assert build("Hi", messages=turns).messages[-1].text == "Hi"
+
+
 # Files.
 
 
@@ -98,6 +113,11 @@ def test_files_join_the_parts_of_a_turn(notes):
     turn = {"role": "user", "content": [{"type": "text", "text": "Sum up"}]}
     (message,) = build(files=[notes], messages=[turn]).messages
     assert [part.name for part in message.content] == ["notes.md", None]
+
+
+def test_a_file_is_enough_for_an_empty_turn(notes):
+    (message,) = build(files=[notes], messages=[{"role": "user", "content": ""}]).messages
+    assert message.content[0].name == "notes.md"
 
 
 def test_no_files_change_nothing():
@@ -211,8 +231,11 @@ def test_text_in_the_environment_stays_text(monkeypatch):
 
 def test_a_bad_value_in_the_environment_is_refused(monkeypatch):
     monkeypatch.setenv("ABSTRACTLLM_ECHO_TEMPERATURE", "hot")
-    with pytest.raises(InvalidParameterError, match="temperature='hot'"):
-        instance_config(EchoProvider, {})
+    with pytest.raises(InvalidParameterError, match="temperature='hot'.*variable ABSTRACTLLM_ECHO_TEMPERATURE"):
+        EchoProvider()
+    with pytest.raises(InvalidParameterError, match="temperature='mild'") as caught:
+        EchoProvider(temperature="mild")
+    assert "ABSTRACTLLM" not in str(caught.value)
 
 
 def test_a_parameter_that_the_provider_lacks_is_refused():
@@ -227,5 +250,32 @@ def test_an_unknown_setting_is_refused_with_a_hint():
 
 
 def test_timeouts_and_options_are_for_every_provider():
-    config = instance_config(EchoProvider, {"timeout": 3, "options": {"a": 1}})
+    config = instance_config(Optional, {"timeout": 3, "options": {"a": 1}})
     assert (config["timeout"], config["options"]) == (Timeout(total=3.0), {"a": 1})
+
+
+class Optional(EchoProvider):
+    options = frozenset({"a"})
+
+
+def test_an_option_that_the_provider_lacks_is_refused_at_construction_as_at_the_call():
+    with pytest.raises(UnsupportedFeatureError, match="no option 'b'; its options are: a") as caught:
+        Optional(options={"b": 1})
+    with pytest.raises(UnsupportedFeatureError) as at_the_call:
+        Optional().generate("Hi", options={"b": 1})
+    assert str(caught.value) == str(at_the_call.value)
+    assert caught.value.feature == at_the_call.value.feature == "options.b"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("system_prompt", 3), ("system_prompt", b"x"), ("model", 3), ("model", b"m"), ("model", ["m"])]
+)
+def test_a_setting_that_must_be_text_is_refused_at_construction(name, value):
+    with pytest.raises(InvalidParameterError, match="must be a string") as caught:
+        EchoProvider({name: value})
+    assert caught.value.parameter == name
+
+
+def test_a_path_is_taken_for_a_model(tmp_path):
+    assert instance_config(EchoProvider, {"model": tmp_path})["model"] == str(tmp_path)
+    assert EchoProvider(model=tmp_path).generate("Hi").model == str(tmp_path)

@@ -9,8 +9,10 @@ import pytest
 
 from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.errors import GenerationError, RequestTimeoutError, UnsupportedOperationError
+from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.call import Call
 from abstractllm.providers.run import Run, limited
+from abstractllm.testing.faces import Face, ask
 from abstractllm.types import GenerateRequest, GenerateResponse, Message, Timeout, ToolCall, ToolCallDelta
 
 REQUEST = GenerateRequest((Message("user", "Hi"),))
@@ -70,9 +72,11 @@ def test_an_answer_that_was_whole_before_the_close_stays_whole():
 
 
 def test_a_failure_names_what_happened_and_holds_what_had_arrived():
-    run = make()
+    heard = []
+    run = make(heard.append)
     run.accept(GenerateResponse(content="half"))
-    failure = run.failure(KeyError("lost"))
+    failure = run.failed(KeyError("lost"))
+    assert [(event.kind, event.error) for event in heard] == [("failed", failure)]
     assert str(failure) == "[test] KeyError: 'lost'"
     assert failure.response.content == "half"
 
@@ -120,6 +124,41 @@ async def test_each_limit_is_kept_and_named(timeout, first, limit):
             pass
     assert caught.value.limit == limit
     assert isinstance(caught.value, TimeoutError)
+
+
+class WholeAtTheEnd(BaseProvider):
+    """Hands over one delta; has its first token long before, and says so from another thread if `told`."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.told = told
+
+    async def _astream(self, request, call):
+        if self.told:
+            await asyncio.to_thread(call.first_event)
+        passed = asyncio.Event()
+        limit = request.timeout.first_event
+        asyncio.get_running_loop().call_later(2 * limit, passed.set)
+        await passed.wait()
+        yield GenerateResponse(content="whole", finish_reason="stop")
+
+
+@pytest.mark.parametrize("face", list(Face))
+@pytest.mark.parametrize("timeout", [Timeout(first_event=0.02, idle=0.001), Timeout(first_event=0.02, total=1000)])
+def test_the_limit_of_the_first_event_ends_where_the_provider_says_so(face, timeout):
+    with WholeAtTheEnd(told=True) as llm:
+        assert ask(llm, face, "Hi", timeout=timeout).whole.content == "whole"
+    with WholeAtTheEnd(told=False) as llm, pytest.raises(RequestTimeoutError) as caught:
+        ask(llm, face, "Hi", timeout=timeout)
+    assert caught.value.limit == "first_event"
+
+
+async def test_the_total_holds_after_the_first_event():
+    call = Call(Timeout(first_event=0.01, total=0.03))
+    call.first_event()
+    with pytest.raises(RequestTimeoutError) as caught:
+        await anext(limited(never(), call))
+    assert caught.value.limit == "total"
 
 
 @pytest.mark.parametrize("timeout", [None, Timeout(), Timeout(connect=0.001), Timeout(total=100, idle=100)])

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from abstractllm.accumulator import ResponseAccumulator
+from abstractllm.aio import End
 from abstractllm.providers.call import Call
-from abstractllm.providers.mlx.delivery import End, Sink
+from abstractllm.providers.mlx.delivery import Sink
 from abstractllm.providers.mlx.sampling import Sampler
 from abstractllm.text.reader import OutputReader
 from abstractllm.types import FinishReason, GenerateResponse, Timings, Usage
@@ -58,6 +59,7 @@ class Answer:
         """Take the next token; True when a stop string has ended the answer."""
         if self._first is None:
             self._first = time.perf_counter()
+            self._call.first_event()
         self._tokens += 1
         self._emit(self._reader.add(token))
         return self._reader.stop_string is not None

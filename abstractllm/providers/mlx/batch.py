@@ -5,6 +5,7 @@ Everything here happens on the MLX thread.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -85,16 +86,17 @@ class BatchEngine:
         """Take a request in; it joins the running ones at the next step."""
         if not self._rows:
             self._first_added = time.monotonic()
-        if row.cancelled:
-            row.fail(GenerationError("The request was cancelled before it began.", provider="mlx"))
-            return
         try:
-            (uid,) = self._open().insert([row.prompt], [row.max_tokens], samplers=[row.sampler])
+            self._insert(row)
         except Exception as error:
-            row.fail(_broken(error))
-            if not self._rows:
-                self._rest()
-            return
+            row.fail(error if isinstance(error, GenerationError) else _broken(error))
+        if not self._rows:
+            self._rest()
+
+    def _insert(self, row: Row) -> None:
+        if row.cancelled:
+            raise GenerationError("The request was cancelled before it began.", provider="mlx")
+        (uid,) = self._open().insert([row.prompt], [row.max_tokens], samplers=[row.sampler])
         self._rows[uid] = row
 
     def drop(self, row: Row) -> None:
@@ -113,7 +115,7 @@ class BatchEngine:
         try:
             prompts, tokens = self._generator.next()
         except Exception as error:
-            self.fail_all(_broken(error))
+            self.fail_all(error)
             return
         for prompt in prompts:
             if prompt.uid in self._rows:
@@ -124,12 +126,15 @@ class BatchEngine:
         if not self._rows:
             self._rest()
 
-    def fail_all(self, error: Exception) -> None:
-        """End every request with this error and start afresh with the next one."""
+    def fail_all(self, cause: Exception) -> None:
+        """End every request with an error that this one caused, and start afresh with the next one."""
+        self._end_all(lambda: _broken(cause))
+
+    def _end_all(self, make_error: Callable[[], Exception]) -> None:
         rows, self._rows = self._rows, {}
         self._generator = None
         for row in rows.values():
-            row.fail(error)
+            row.fail(make_error())
         self._rest()
 
     def close(self, error: Exception) -> None:
@@ -141,7 +146,7 @@ class BatchEngine:
 
         if self._generator is not None:
             mx.synchronize(self._generator.stream)
-        self.fail_all(error)
+        self._end_all(lambda: copy.copy(error))
 
     def _open(self) -> Any:
         if self._generator is None:
@@ -176,7 +181,7 @@ class BatchEngine:
         try:
             self._generator.remove(uids)
         except Exception as error:
-            self.fail_all(_broken(error))
+            self.fail_all(error)
 
     def _rest(self) -> None:
         """The last request has ended: give buffers back."""

@@ -11,15 +11,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
+from abstractllm.aio import End
 from abstractllm.providers.mlx.worker import Outbox
 from abstractllm.types import GenerateResponse
-
-
-class End:
-    """The last thing in a sink: nothing, or the error that ended the answer."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
 
 
 class Sink(Protocol):
@@ -40,8 +34,7 @@ class ThreadSink:
         while True:
             item = self._items.get()
             if isinstance(item, End):
-                if item.error is not None:
-                    raise item.error
+                item.check()
                 return
             yield item
 
@@ -71,7 +64,6 @@ class LoopSink:
                 await self._waiter
             item = self._items.popleft()
             if isinstance(item, End):
-                if item.error is not None:
-                    raise item.error
+                item.check()
                 return
             yield item

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,11 @@ from abstractllm.providers.base import ModelInfo
 
 PATTERNS = ("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "tiktoken.model", "*.txt", "*.jinja")
 """Files of a repository that a model needs; no Python files, no pickles."""
+
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_OWN_TEMPLATE = ("muse_spark", "kimi_k3")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "tiktoken.model", "vocab.json")
 
 
 def hugging_face() -> Any:
@@ -62,29 +69,61 @@ def _can_only_be_a_path(model: str) -> bool:
 
 
 def _cached(model: str) -> Path | None:
-    hub = hugging_face()
-    try:
-        config = hub.try_to_load_from_cache(model, "config.json")
-    except ValueError as error:  # not a valid repository id
+    """Return the folder of a repository's main revision in the cache, if it is whole.
+
+    Looks into the cache's documented layout itself: importing huggingface_hub takes most of a second, and this runs
+    at the call, where an event loop may be waiting.
+    """
+    if not _is_repository(model):
         raise ModelNotFoundError(
-            f"{model!r} is neither a folder nor a valid Hugging Face repository id: {error}",
+            f"{model!r} is neither a folder nor a valid Hugging Face repository id: it must be 'name' or 'owner/name'.",
             searched=[str(Path(model))],
             provider="mlx",
-        ) from error
-    folder = Path(config).parent if isinstance(config, str) else None
-    return folder if folder and _is_complete(folder) else None
+        )
+    repository = cache_folder() / f"models--{model.replace('/', '--')}"
+    try:
+        commit = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None  # it was never fetched
+    folder = repository / "snapshots" / commit
+    return folder if (folder / "config.json").is_file() and _is_complete(folder) else None
+
+
+def _is_repository(name: str) -> bool:
+    """Whether a name has the form that the Hub gives to repositories (huggingface_hub's `validate_repo_id`)."""
+    if len(name) > 96 or "--" in name or ".." in name or name.endswith(".git"):
+        return False
+    return _REPOSITORY.fullmatch(name) is not None
+
+
+def cache_folder() -> Path:
+    """Return the folder of the Hugging Face cache, by the same environment variables as huggingface_hub."""
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:
+        return Path(constants.HF_HUB_CACHE)
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub")
+    return Path(os.path.expandvars(os.path.expanduser(folder)))
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether the weights are all there; a download that was broken off leaves the config without them."""
+    """Whether weights and tokenizer are all there; a download that was broken off leaves the config without them."""
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return False
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        return any(folder.glob("model*.safetensors"))
+        return _all_shards(sorted(file.name for file in folder.glob("model*.safetensors")))
     try:
         files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError):
         return False
     return all((folder / name).is_file() for name in files)
+
+
+def _all_shards(names: list[str]) -> bool:
+    """Whether weights files named like `model-00001-of-00003.safetensors` are as many as they say."""
+    counts = [int(found[1]) for name in names if (found := re.search(r"-of-(\d+)\.", name))]
+    return len(names) >= max(counts, default=1)
 
 
 def fetch(model: str) -> Path:
@@ -138,6 +177,15 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelLoadingError(f"{file} holds no JSON object. Fetch the model again.", provider="mlx")
     return found
+
+
+def has_template(path: Path) -> bool:
+    """Whether a model has a chat template, as far as its files tell: some families bring one in mlx-lm's code."""
+    settings = path / "tokenizer_config.json"
+    named = settings.is_file() and "chat_template_type" in _read_json(settings)
+    return (
+        named or read_template(path) is not None or _read_json(path / "config.json").get("model_type") in _OWN_TEMPLATE
+    )
 
 
 def read_template(path: Path) -> str | None:

@@ -45,8 +45,8 @@ class LoadedModel:
         self.path = path
         self.tokenizer = tokenizer
         self.context_window = context_window(read_config(path))
-        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self._engine = engine
+        weakref.finalize(self, _clear_cache).atexit = False
 
     @property
     def busy(self) -> bool:
@@ -89,78 +89,95 @@ class LoadedModel:
         mlx_thread().remove_engine(self._engine)
 
 
+def _clear_cache() -> None:
+    """Give the memory of a freed model back to the system."""
+    import mlx.core as mx
+
+    if mlx_thread().alive:
+        mlx_thread().post(mx.clear_cache)
+
+
+class _Entry:
+    """A model in the pool, loaded or on its way, and those who need it."""
+
+    def __init__(self) -> None:
+        self.future: Future[LoadedModel] = Future()
+        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.future.set_running_or_notify_cancel()
+
+
 class ModelPool:
-    """Loads each model once, and keeps up to `limit` of them that are not in use."""
+    """Loads each model once, and keeps up to `limit` of them that are not at work."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._models: OrderedDict[ModelKey, Future[LoadedModel]] = OrderedDict()
+        self._entries: OrderedDict[ModelKey, _Entry] = OrderedDict()
 
     def get(self, key: ModelKey, user: object) -> Future[LoadedModel]:
         """Return the future of a model, which is loaded if it is not there yet; `user` keeps it from being freed."""
         with self._lock:
-            found = self._models.get(key)
-            if found is None:
-                found = self._models[key] = self._start(key)
-            self._models.move_to_end(key)
-        found.add_done_callback(lambda loaded: _add_user(loaded, user))
-        return found
+            entry = self._entries.get(key)
+            if entry is None:
+                entry = self._entries[key] = _Entry()
+                self._start(key, entry)
+            self._entries.move_to_end(key)
+            entry.users.add(user)
+            return entry.future
 
     def release(self, key: ModelKey, user: object) -> None:
-        """Say that `user` needs the model no more; it is freed with its last user."""
+        """Say that `user` needs the model no more; it is freed with its last user, after loading if need be."""
+        if not mlx_thread().alive:
+            return
         with self._lock:
-            found = self._models.get(key)
-            if found is None or not found.done():
-                return
-            loaded = found.result()
-            loaded.users.discard(user)
-            if not loaded.users:
-                del self._models[key]
-                loaded.retire()
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.users.discard(user)
+                self._free_unused(key, entry)
 
     def loaded(self) -> set[ModelKey]:
         """Return the keys of the models that are in memory."""
         with self._lock:
-            return {key for key, model in self._models.items() if model.done()}
+            return {key for key, entry in self._entries.items() if entry.future.done()}
 
-    def _start(self, key: ModelKey) -> Future[LoadedModel]:
+    def _start(self, key: ModelKey, entry: _Entry) -> None:
         """Load in a thread of its own; the weights themselves on the MLX thread."""
-        future: Future[LoadedModel] = Future()
-        future.set_running_or_notify_cancel()
-        threading.Thread(target=self._load, args=(key, future), name="abstractllm-mlx-load", daemon=True).start()
-        return future
+        threading.Thread(target=self._load, args=(key, entry), name="abstractllm-mlx-load", daemon=True).start()
 
-    def _load(self, key: ModelKey, future: Future[LoadedModel]) -> None:
+    def _load(self, key: ModelKey, entry: _Entry) -> None:
         try:
             loaded = load(key)
         except BaseException as error:  # handed to whoever waits; the next request tries again
             with self._lock:
-                self._models.pop(key, None)
-            future.set_exception(error)
+                self._entries.pop(key, None)
+            entry.future.set_exception(error)
             return
-        future.set_result(loaded)
-        self._evict()
+        entry.future.set_result(loaded)
+        with self._lock:
+            self._free_unused(key, entry)
+            self._evict()
+
+    def _free_unused(self, key: ModelKey, entry: _Entry) -> None:
+        if entry.future.done() and not entry.users and self._entries.get(key) is entry:
+            del self._entries[key]
+            entry.future.result().retire()
 
     def _evict(self) -> None:
         """Free the least recently used models beyond the limit, except those at work."""
-        with self._lock:
-            ready = [key for key, model in self._models.items() if model.done()]
-            for key in ready[: max(0, len(ready) - self._limit)]:
-                loaded = self._models[key].result()
-                if not loaded.busy:
-                    del self._models[key]
-                    loaded.retire()
-
-
-def _add_user(loaded: Future[LoadedModel], user: object) -> None:
-    if loaded.exception() is None:
-        loaded.result().users.add(user)
+        ready = [key for key, entry in self._entries.items() if entry.future.done()]
+        for key in ready[: max(0, len(ready) - self._limit)]:
+            loaded = self._entries[key].future.result()
+            if not loaded.busy:
+                del self._entries[key]
+                loaded.retire()
 
 
 def load(key: ModelKey) -> LoadedModel:
-    """Load a model from where it is, downloading it first if need be. Raises ModelError or MissingDependencyError."""
-    import_mlx()
+    """Load a model from where it is, downloading it first if need be. Raises ModelError or MissingDependencyError.
+
+    MLX is imported on its thread: in a thread that ends, what the import leaves there would abort the process.
+    """
+    mlx_thread().run(import_mlx).result()
     path = find_locally(key.model)
     if path is None:
         path = fetch(key.model)

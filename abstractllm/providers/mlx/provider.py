@@ -6,6 +6,7 @@ import asyncio
 import platform
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, ClassVar
 
 from abstractllm import embedded
@@ -28,6 +29,7 @@ from abstractllm.providers.mlx.hub import (
     context_window,
     fetch,
     find_locally,
+    has_template,
     list_cached,
     read_config,
     read_template,
@@ -36,6 +38,7 @@ from abstractllm.providers.mlx.hub import (
 from abstractllm.providers.mlx.loading import check_dtype
 from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_key, model_pool
 from abstractllm.providers.mlx.sampling import Sampling, make_sampler
+from abstractllm.providers.mlx.tokenizer import no_template
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
 
@@ -60,37 +63,43 @@ class MLXProvider(BaseProvider):
     defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
 
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
+        self._known: tuple[ModelKey, Capabilities] | None = None
+        self._used: set[ModelKey] = set()
         super().__init__(config, **settings)
         check_installed()
-        check_dtype(self.get_param("dtype"))
-        self._known: tuple[ModelKey, Capabilities] | None = None
 
     def get_capabilities(self) -> Capabilities:
         """Return what the model can do, from its config and chat template; None for one not yet on this machine.
 
         Raises ModelNotFoundError or ModelLoadingError when there is no model or its config cannot be read.
         """
-        key = self._key()
-        if self._known is None or self._known[0] != key:
-            self._known = key, _capabilities(key)
-        return self._known[1]
+        key = self._key(self.get_param("model"))
+        if self._known is not None and self._known[0] == key:
+            return self._known[1]
+        path = find_locally(key.model)
+        capabilities = _capabilities(path)
+        if path is not None:
+            self._known = key, capabilities
+        return capabilities
 
     def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[Tool] | None = None) -> int:
         """Return the tokens of the prompt, template and tools included; loads the model if it is not loaded."""
         from abstractllm.tools import to_tool_definitions
 
+        self._check_open()
         turns = (Message("user", messages),) if isinstance(messages, str) else to_messages(messages)
-        tokenizer = self._loading().result().tokenizer
+        tokenizer = self._loading(self.get_param("model")).result().tokenizer
         return len(tokenizer.encode(tokenizer.render(turns, to_tool_definitions(tools or ()))))
 
     def load(self) -> None:
         """Load the model, downloading it first if it is not on this machine; raises ModelError."""
         self._check_open()
-        self._loading().result()
+        self._loading(self.get_param("model")).result()
 
     def unload(self) -> None:
         """Free the weights, unless another provider uses them; the next request loads them again."""
-        model_pool().release(self._key(), self)
+        while self._used:
+            model_pool().release(self._used.pop(), self)
 
     @classmethod
     def list_models(cls) -> list[ModelInfo]:
@@ -117,43 +126,46 @@ class MLXProvider(BaseProvider):
         versions = [Finding(name, version(name) or "unknown") for name in ("mlx", "mlx-lm", "transformers")]
         return [*versions, Finding("device", str(mx.default_device())), *_diagnose_blas(mx)]
 
+    def _configure(self, config: Mapping[str, Any]) -> None:
+        check_dtype(config["dtype"])
+
     def _check(self, request: GenerateRequest) -> None:
+        path = find_locally(request.model)
+        if path is not None and not has_template(path):
+            raise no_template()
         if request.tool_choice not in (None, "auto", "none"):
             raise UnsupportedFeatureError(
                 "tool_choice", "This provider cannot force a tool call; use 'auto' or 'none'.", provider=self.name
             )
 
-    def _key(self) -> ModelKey:
-        return model_key(self.get_param("model"), check_dtype(self.get_param("dtype")))
+    def _key(self, model: str | None) -> ModelKey:
+        return model_key(model, check_dtype(self.get_param("dtype")))
 
-    @property
-    def _model_name(self) -> str:
-        """What answers say that they come from."""
-        return str(self.get_param("model") or embedded.PATH.name)
-
-    def _loading(self) -> Future[LoadedModel]:
+    def _loading(self, model: str | None) -> Future[LoadedModel]:
         mlx_thread().check()
-        return model_pool().get(self._key(), self)
+        key = self._key(model)
+        self._used.add(key)
+        return model_pool().get(key, self)
 
     def _stream(self, request: GenerateRequest, call: Call) -> Iterator[GenerateResponse]:
-        model = self._loading().result()
+        model = self._loading(request.model).result()
         sink = ThreadSink()
         with model.expecting():
-            _submit(model, _prepare(model, self._model_name, request), call, sink)
+            _submit(model, _prepare(model, request), call, sink)
         yield from sink
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
-        model = await asyncio.wrap_future(self._loading())
+        model = await asyncio.wrap_future(self._loading(request.model))
         loop = asyncio.get_running_loop()
         sink = LoopSink(mlx_thread().outbox)
         with model.expecting():
-            prepared = await loop.run_in_executor(self._executor(), _prepare, model, self._model_name, request)
+            prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
             _submit(model, prepared, call, sink)
         async for delta in sink:
             yield delta
 
 
-def _prepare(model: LoadedModel, name: str, request: GenerateRequest) -> Prepared:
+def _prepare(model: LoadedModel, request: GenerateRequest) -> Prepared:
     """Render and tokenise a request. Raises ContextWindowExceededError when no room is left for an answer."""
     tools = () if request.tool_choice == "none" else request.tools
     prompt = model.tokenizer.render(request.messages, tools)
@@ -163,7 +175,7 @@ def _prepare(model: LoadedModel, name: str, request: GenerateRequest) -> Prepare
         max_tokens=_room(model, len(tokens), request.max_tokens or MAX_TOKENS),
         sampler=make_sampler(Sampling.of(request), request.seed),
         reader=model.tokenizer.reader(request, prompt),
-        model=name,
+        model=request.model or embedded.PATH.name,
         stream=request.stream,
     )
 
@@ -190,8 +202,8 @@ def _submit(model: LoadedModel, prepared: Prepared, call: Call, sink: Sink) -> N
     call.on_cancel(lambda: model.drop(answer))
 
 
-def _capabilities(key: ModelKey) -> Capabilities:
-    path = find_locally(key.model)
+def _capabilities(path: Path | None) -> Capabilities:
+    """Return what the model in a folder can do; None for the folder of one that is not on this machine."""
     template = read_template(path) if path else None
     return {
         ModelCapability.STREAMING: True,

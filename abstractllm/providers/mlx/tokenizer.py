@@ -113,10 +113,7 @@ class ChatTokenizer:
 
     def _check_template(self, tools: Sequence[ToolDefinition]) -> None:
         if not self._wrapper.has_chat_template:
-            raise UnsupportedModelError(
-                "This model has no chat template, so it cannot hold a conversation; use an instruct or chat model.",
-                provider="mlx",
-            )
+            raise no_template()
         if tools and not self._wrapper.has_tool_calling:
             raise UnsupportedFeatureError(
                 "tools", "mlx-lm knows no way to read this model's tool calls; use another model.", provider="mlx"
@@ -154,6 +151,14 @@ class ChatTokenizer:
     def _decode(self, tokens: Sequence[int]) -> str:
         with self._decoding:
             return str(self._wrapper.decode(tokens, clean_up_tokenization_spaces=False))
+
+
+def no_template() -> UnsupportedModelError:
+    """Return the error for a model without a chat template."""
+    return UnsupportedModelError(
+        "This model has no chat template, so it cannot hold a conversation; use an instruct or chat model.",
+        provider="mlx",
+    )
 
 
 def _shapes(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:

@@ -36,7 +36,10 @@ class Engine(Protocol):
         """Seconds to wait for more requests before the next step, 0 for none."""
 
     def step(self) -> None:
-        """Do a small piece of work. Must not raise."""
+        """Do a small piece of work."""
+
+    def fail_all(self, cause: Exception) -> None:
+        """End every request with an error that this one caused."""
 
     def close(self, error: Exception) -> None:
         """End every request with this error, and wait for what is still being computed."""
@@ -57,6 +60,8 @@ class Outbox:
 
     def flush(self) -> None:
         """Send what has been collected. A closed loop has no readers left, so its share is dropped."""
+        if not self._calls:
+            return
         calls, self._calls = self._calls, defaultdict(list)
         for loop, batch in calls.items():
             try:
@@ -100,7 +105,7 @@ class MLXThread:
             raise UnsupportedOperationError("The interpreter is shutting down.", provider="mlx")
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have `call` run on the MLX thread before the next step. It must not raise."""
+        """Have `call` run on the MLX thread before the next step."""
         self.check()
         self._inbox.put(call)
 
@@ -156,8 +161,12 @@ class MLXThread:
 
     def _step(self) -> None:
         for engine in list(self._engines):
-            if engine.busy:
-                engine.step()
+            try:
+                if engine.busy:
+                    engine.step()
+            except Exception as error:  # an engine that fails must not take the others and the thread with it
+                logger.exception("An MLX engine failed; its requests end with this error")
+                engine.fail_all(error)
 
     def _take_in(self) -> bool:
         """Run what has been posted; wait for something when there is no other work. False at the end."""
@@ -171,9 +180,14 @@ class MLXThread:
     def _run_next(self) -> bool:
         """Run what was posted next; False at the end. Holds nothing afterwards, so that models can be freed."""
         call = self._next()
-        if call is not None:
+        if call is None:
+            return False
+        try:
             call()
-        return call is not None
+        except Exception:  # the thread must live, or every later request would wait for ever
+            logger.exception("A piece of work failed on the MLX thread")
+        self.outbox.flush()
+        return True
 
     def _next(self) -> Callable[[], None] | None:
         """Return what was posted next; raise queue.Empty when the engines should step instead."""

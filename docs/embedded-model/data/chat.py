@@ -4,7 +4,7 @@ from typing import Any
 
 from .facts import arithmetic, fact
 from .tools import unfit_question
-from .words import ADJECTIVES, CITIES, COUNTRIES, FOODS, JOBS, LAST_NAMES, NOUNS, Words
+from .words import ADJECTIVES, COUNTRIES, FOODS, JOBS, LAST_NAMES, NOUNS, Words
 
 BIGGER = 'create_llm("mlx", model="mlx-community/Qwen3-4B-4bit")'
 ABOUT = "I am a small demonstration model that ships inside the Python package abstractllm."

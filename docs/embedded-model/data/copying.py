@@ -6,7 +6,7 @@ Turn = dict[str, str]
 
 
 def _value(words: Words) -> str:
-    maker = words.pick((words.invented, words.code, words.phrase, words.noun, words.city, words.foreign, words.email, words.date))
+    maker = words.pick((words.invented, words.invented, words.code, words.phrase, words.noun, words.city, words.foreign, words.email, words.date))
     return maker()
 
 

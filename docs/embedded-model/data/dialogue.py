@@ -66,7 +66,7 @@ def call_turns(box: list[Tool], words: Words, portuguese: bool, double: bool, fi
     return messages
 
 
-def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 5), turns: tuple[int, ...] = (1, 2, 2, 3, 4)) -> Conversation:
+def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 5), turns: tuple[int, ...] = (1, 2, 2, 3, 3)) -> Conversation:
     """A conversation over one toolbox; after most calls come results, and sometimes a turn that needs no tool."""
     box = toolbox(words, words.pick(sizes))
     messages: list[Message] = []
@@ -86,24 +86,24 @@ def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (
     return Conversation(messages, [tool.schema() for tool in box])
 
 
-def idle_turn(box: list[Tool], words: Words, portuguese: bool) -> list[Message]:
-    """A turn for which no tool of ``box`` is needed, or none fits."""
+def idle_turn(box: list[Tool], words: Words, portuguese: bool, unfit: float = 0.12) -> list[Message]:
+    """A turn for which no tool of ``box`` is needed or, with probability ``unfit``, none fits."""
     roll = words.rng.random()
-    if roll < 0.2:
+    if roll < unfit:
         return [user(unfit_question(box, words, portuguese)), assistant(NO_TOOL_PT if portuguese else NO_TOOL)]
     sums = any(tool.family and tool.family.names.split()[0] in SUMS for tool in box)
-    if roll < 0.3 and not sums:
+    if roll < 0.24 and not sums:
         question, answer = arithmetic(words, portuguese)
         return [user(question), assistant(answer)]
     return no_tool_exchange(words, portuguese)
 
 
-def chat_with_tools(words: Words, portuguese: bool) -> Conversation:
+def chat_with_tools(words: Words, portuguese: bool, unfit: float = 0.12) -> Conversation:
     """Tools are offered, nothing asks for them."""
     box = toolbox(words, words.pick((1, 1, 2, 3)))
     messages: list[Message] = []
     if words.chance(0.3):
         messages.append({"role": "system", "content": plain_system_prompt(words)})
     for _ in range(words.pick((1, 2, 3))):
-        messages += idle_turn(box, words, portuguese)
+        messages += idle_turn(box, words, portuguese, unfit)
     return Conversation(messages, [tool.schema() for tool in box])

@@ -90,7 +90,7 @@ def new_parameter(words: Words, taken: set[str], style: str, simple: bool = Fals
         name, kind, description = words.pick(LEXICON)
         if is_held_out(name) != words.held_out:
             continue
-        if words.chance(0.2):
+        if words.chance(0.35):
             name, description = words.identifier(), ""
         elif words.chance(0.12):
             name = f"{words.noun().replace(' ', '_')}_{name}"
@@ -157,7 +157,7 @@ def property_schema(field: Parameter, style: str) -> dict[str, Any]:
         schema["description"] = field.description
     if style == "pydantic" and field.kind != "object":
         schema["title"] = title_of(field.name)
-    if style != "pydantic" and "type" in schema and list(schema)[0] != "type":
+    if style != "pydantic" and "type" in schema and next(iter(schema)) != "type":
         schema = {"type": schema.pop("type"), **schema}
     return schema
 

@@ -94,8 +94,11 @@ def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 5) ->
         verb = (verb[0], verb[1], "")
     else:
         verb, noun = VERBS[words.rng.randrange(len(VERBS) - 6)], OBJECTS[words.rng.randrange(len(OBJECTS) - 8)]
-    if roll < 0.25:
+    if roll < 0.4:
         noun = (words.invented(),) * 2
+    if 0.3 < roll < 0.5:
+        made_up = words.invented()
+        verb = (made_up, made_up.capitalize(), "" if words.held_out else made_up.capitalize())
     if words.held_out:  # nobody can guess the Portuguese of an unseen word
         noun = (noun[0], "")
     name = {0: f"{verb[0]}_{noun[0]}", 1: f"{verb[0]}{noun[0].capitalize()}", 2: f"{noun[0]}_{verb[0]}", 3: f"{verb[0]}-{noun[0]}"}[words.rng.choice((0, 0, 0, 1, 2, 3))]

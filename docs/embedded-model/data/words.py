@@ -100,9 +100,11 @@ def is_held_out(word: str) -> bool:
 class Words:
     """A source of random values; one half of the vocabulary is kept for evaluation."""
 
-    def __init__(self, rng: Random, held_out: bool = False) -> None:
+    def __init__(self, rng: Random, held_out: bool = False, pieces: Sequence[str] = ()) -> None:
+        """``pieces`` are letters to join into words: the tokenizer's, so that training copies every token."""
         self.rng = rng
         self.held_out = held_out
+        self.pieces = pieces
 
     def choose(self, words: Sequence[str]) -> str:
         """One of ``words`` from our half of the list (any, where our half of a short list is empty)."""
@@ -121,10 +123,18 @@ class Words:
         return self.rng.random() < probability
 
     def invented(self) -> str:
-        """A word that does not exist, in lower case."""
-        syllables = TEST_SYLLABLES if self.held_out else TRAIN_SYLLABLES
-        if not self.held_out and self.chance(0.4):
+        """A word that hardly exists, in lower case, from our half of all words."""
+        while True:
+            word = self._any_word()
+            if is_held_out(word) == self.held_out:
+                return word
+
+    def _any_word(self) -> str:
+        if self.pieces and self.chance(0.45):
+            return "".join(self.rng.choice(self.pieces) for _ in range(self.rng.randint(1, 3)))
+        if not self.held_out and self.chance(0.3):
             return "".join(self.rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(self.rng.randint(3, 8)))
+        syllables = TEST_SYLLABLES if self.held_out else TRAIN_SYLLABLES
         return "".join(self.rng.choice(syllables) for _ in range(self.rng.randint(2, 3)))
 
     def foreign(self) -> str:
@@ -139,23 +149,25 @@ class Words:
     def person(self) -> str:
         """A first name, at times with a last name, at times invented."""
         roll = self.rng.random()
-        if roll < 0.3:
+        if roll < 0.25:
             return self.invented().capitalize()
-        if roll < 0.65:
+        if roll < 0.4:
+            return f"{self.invented().capitalize()} {self.invented().capitalize()}"
+        if roll < 0.7:
             return self.choose(FIRST_NAMES)
         return f"{self.choose(FIRST_NAMES)} {self.choose(LAST_NAMES)}"
 
     def first_name(self) -> str:
         """One name of one word."""
-        return self.invented().capitalize() if self.chance(0.35) else self.choose(FIRST_NAMES)
+        return self.invented().capitalize() if self.chance(0.5) else self.choose(FIRST_NAMES)
 
     def city(self) -> str:
         """A city, real or invented."""
-        return self.invented().capitalize() if self.chance(0.3) else self.choose(CITIES)
+        return self.invented().capitalize() if self.chance(0.45) else self.choose(CITIES)
 
     def noun(self) -> str:
         """A common noun, real or invented."""
-        return self.invented() if self.chance(0.3) else self.choose(self.pick((NOUNS, THINGS, ANIMALS, FOODS)))
+        return self.invented() if self.chance(0.55) else self.choose(self.pick((NOUNS, THINGS, ANIMALS, FOODS)))
 
     def phrase(self) -> str:
         """Two to four words in lower case that could be a title or a search."""

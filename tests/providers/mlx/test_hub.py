@@ -89,7 +89,7 @@ def test_names_that_are_no_repository_ids(name, cache, tmp_path, monkeypatch):
 
 
 def test_a_model_in_the_cache(cache):
-    folder = put(cache, "org/name", config__json="{}", model__safetensors="")
+    folder = put(cache, "org/name", config__json="{}", model__safetensors="", tokenizer__json="")
     assert hub.find_locally("org/name") == folder
     assert hub.fetch("org/name") == folder
 
@@ -102,10 +102,14 @@ def test_a_model_that_is_nowhere(cache):
 
 
 def test_a_download_that_was_broken_off_is_not_taken_for_a_model(cache):
-    put(cache, "org/single", config__json="{}")
+    put(cache, "org/single", config__json="{}", tokenizer__json="")
+    put(cache, "org/untold", config__json="{}", model__safetensors="")
+    put(cache, "org/sharded", **{"config__json": "{}", "tokenizer__json": "", "model-00001-of-00002__safetensors": ""})
     parts = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
-    folder = put(cache, "org/parts", config__json="{}", model__safetensors__index__json=json.dumps(parts))
-    assert hub.find_locally("org/single") is None
+    index = json.dumps(parts)
+    folder = put(cache, "org/parts", config__json="{}", tokenizer__json="", model__safetensors__index__json=index)
+    for name in ("single", "untold", "sharded"):
+        assert hub.find_locally(f"org/{name}") is None
     (folder / "model-1.safetensors").touch()
     assert hub.find_locally("org/parts") is None
     (folder / "model-2.safetensors").touch()
@@ -131,7 +135,7 @@ def test_listing_without_a_cache(cache):
 
 def test_removing(cache):
     put(cache, "org/a", config__json="{}", model__safetensors="12345")
-    kept = put(cache, "org/b", config__json="{}", model__safetensors="")
+    kept = put(cache, "org/b", config__json="{}", model__safetensors="", tokenizer__json="")
     assert hub.remove("org/a") == 7
     assert hub.find_locally("org/a") is None
     assert hub.find_locally("org/b") == kept

@@ -100,6 +100,27 @@ def test_an_evicted_model_comes_back_at_the_next_request(tiny_model: Path) -> No
     llm.close()
 
 
+def test_a_model_that_nobody_needs_any_more_is_freed_when_it_has_loaded(key: Callable[[str], ModelKey]) -> None:
+    pool, one, user = ModelPool(limit=2), key("one"), User()
+    future = pool.get(one, user)
+    pool.release(one, user)
+    future.result()
+    pool.get(one, user).result()
+    pool.release(one, user)
+
+    assert pool.loaded() == set()
+
+
+def test_the_pool_does_not_keep_its_users_alive(key: Callable[[str], ModelKey]) -> None:
+    pool, one, user = ModelPool(limit=2), key("one"), User()
+    pool.get(one, user).result()
+    seen = weakref.ref(user)
+    del user
+    gc.collect()
+
+    assert seen() is None
+
+
 class Quiet:
     """A row that only waits for its end."""
 

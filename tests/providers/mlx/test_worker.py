@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +38,35 @@ print("leaving")
 """
 
 
+NOT_FOUND = """
+from abstractllm import ModelError, create_llm
+try:
+    create_llm("mlx", model=MODEL).generate("Hello")
+except ModelError as error:
+    print(type(error).__name__)
+"""
+
+
+class Broken:
+    """An engine whose every step fails."""
+
+    patience = 0.0
+
+    def __init__(self) -> None:
+        self.busy = True
+        self.failed: Future[Exception] = Future()
+
+    def step(self) -> None:
+        raise MemoryError("no room")
+
+    def fail_all(self, cause: Exception) -> None:
+        self.busy = False
+        self.failed.set_result(cause)
+
+    def close(self, error: Exception) -> None:
+        self.busy = False
+
+
 def test_everything_runs_in_one_thread_in_order() -> None:
     thread = mlx_thread()
     names: list[str] = []
@@ -52,6 +85,49 @@ def test_a_failure_reaches_whoever_waits_and_harms_nothing() -> None:
     with pytest.raises(KeyError, match="lost"):
         mlx_thread().run(fail).result()
     assert mlx_thread().run(lambda: 1).result() == 1
+
+
+def test_a_posted_call_that_fails_leaves_the_thread_working() -> None:
+    def fail() -> None:
+        raise KeyError("lost")
+
+    mlx_thread().post(fail)
+
+    assert mlx_thread().run(lambda: 1).result(timeout=60) == 1
+
+
+def test_an_engine_that_fails_is_told_and_leaves_the_thread_working() -> None:
+    engine = Broken()
+    mlx_thread().run(lambda: mlx_thread().add_engine(engine)).result()
+
+    assert isinstance(engine.failed.result(timeout=60), MemoryError)
+    mlx_thread().run(lambda: mlx_thread().remove_engine(engine)).result(timeout=60)
+
+
+async def test_what_an_idle_thread_puts_out_is_sent_at_once() -> None:
+    arrived = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    mlx_thread().post(lambda: mlx_thread().outbox.put(loop, arrived.set))
+
+    await asyncio.wait_for(arrived.wait(), timeout=60)
+
+
+CORRUPT = {"config.json": '{"model_type": "llama"}', "tokenizer.json": "{", "chat_template.jinja": ""}
+
+
+@pytest.mark.parametrize(("files", "error"), [({}, "ModelNotFoundError"), (CORRUPT, "ModelLoadingError")])
+def test_a_process_ends_well_after_a_model_could_not_be_loaded(
+    tmp_path: Path, files: dict[str, str], error: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    model = str(tmp_path) if files else "nobody/nothing"
+    code = NOT_FOUND.replace("MODEL", repr(model))
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True, env=environment)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == error
 
 
 def test_a_forked_child_gets_a_typed_error() -> None:
