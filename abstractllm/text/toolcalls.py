@@ -27,7 +27,7 @@ def parse_calls(text: str, parser: Parser, tools: Sequence[Mapping[str, Any]], *
 
 
 def _call(parsed: object, text: str, number: int) -> ToolCall:
-    if not isinstance(parsed, Mapping) or not isinstance(parsed.get("name"), str):
+    if not isinstance(parsed, Mapping) or not isinstance(parsed.get("name"), str) or not parsed["name"]:
         return _invalid(text, number)
     arguments = parsed.get("arguments")
     if arguments is None:

@@ -91,7 +91,8 @@ def test_any_text_gives_calls_and_an_invalid_one_has_no_arguments(text):
     calls = parse(text)
     assert calls
     for call in calls:
-        assert call.invalid is None or (call.invalid == text.strip() and not call.arguments)
+        assert call.invalid is None or not call.arguments
+        assert call.name or call.invalid == text.strip()
 
 
 @given(JSON)

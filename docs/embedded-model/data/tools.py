@@ -85,7 +85,7 @@ def family_parameter(name: str, kind: str, description: str, words: Words, style
     return fill_parameter(name, kind, description, words, style)
 
 
-def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 5) -> Tool:
+def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 6) -> Tool:
     """A tool of any name and schema; ``similar_to`` makes it share words and parameters with another."""
     verb, noun = words.pick(VERBS), words.pick(OBJECTS)
     roll = words.rng.random()
@@ -248,17 +248,17 @@ def ask(tool: Tool, words: Words, portuguese: bool) -> str:
     return family_question(tool, words, portuguese) if tool.family else made_up_question(tool, words, portuguese)
 
 
-def new_tool(words: Words) -> Tool:
-    """Any tool: more made-up ones than everyday ones."""
-    return family_tool(words) if words.chance(0.4) else made_up_tool(words)
+def new_tool(words: Words, most: int = 6) -> Tool:
+    """Any tool: more made-up ones than everyday ones; made-up ones have at most ``most`` parameters."""
+    return family_tool(words) if words.chance(0.4) else made_up_tool(words, most=most)
 
 
-def toolbox(words: Words, size: int) -> list[Tool]:
+def toolbox(words: Words, size: int, most: int = 6) -> list[Tool]:
     """``size`` tools with different names and purposes, some of them easy to confuse."""
-    tools = [new_tool(words)]
+    tools = [new_tool(words, most)]
     while len(tools) < size:
         near = words.pick(tools) if words.chance(0.4) else None
-        tool = made_up_tool(words, similar_to=near) if near else new_tool(words)
+        tool = made_up_tool(words, similar_to=near, most=most) if near else new_tool(words, most)
         clash = any(tool.name == other.name or (tool.family and tool.family is other.family) or (tool.action[0] and tool.action[0].split()[::2] == other.action[0].split()[::2]) for other in tools)
         if not clash:
             tools.append(tool)
