@@ -21,7 +21,7 @@ from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 from abstractllm.errors import UnsupportedOperationError
-from abstractllm.threads import EXIT_GRACE, DaemonThreads, at_exit, check_not_forked
+from abstractllm.threads import EXIT_GRACE, DaemonThreads, ForkSafeLock, at_exit, check_not_forked
 
 logger = logging.getLogger("abstractllm")
 
@@ -333,7 +333,7 @@ async def _cancel_all() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _portal: Portal | None = None
 
 
@@ -345,13 +345,3 @@ def portal() -> Portal:
             _portal = Portal()
             atexit.register(_portal.close)
         return _portal
-
-
-def _after_fork() -> None:
-    """In a forked child: another thread may have held the lock at that moment, and is gone."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -21,6 +21,7 @@ from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, r
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.worker import mlx_thread
+from abstractllm.threads import ForkSafeLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class ModelPool:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._entries: OrderedDict[ModelKey, _Entry] = OrderedDict()
 
     def get(self, key: ModelKey, user: object) -> Future[LoadedModel]:
@@ -198,7 +199,7 @@ def _limit() -> int:
     return int(text)
 
 
-_pool_lock = threading.Lock()
+_pool_lock = ForkSafeLock()
 _pool: ModelPool | None = None
 
 

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from abstractllm.errors import UnsupportedOperationError
+from abstractllm.threads import ForkSafeLock
 
 logger = logging.getLogger("abstractllm.mlx")
 
@@ -198,7 +199,7 @@ class MLXThread:
         return self._inbox.get(timeout=patience) if patience else self._inbox.get_nowait()
 
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _thread: MLXThread | None = None
 
 
@@ -210,13 +211,3 @@ def mlx_thread() -> MLXThread:
             _thread = MLXThread()
             atexit.register(_thread.stop)
         return _thread
-
-
-def _renew_lock() -> None:
-    """In a forked child: another thread may have held the lock at that moment, and is gone."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
