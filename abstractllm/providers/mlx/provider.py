@@ -65,6 +65,7 @@ class MLXProvider(BaseProvider):
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
         self._known: tuple[ModelKey, Capabilities] | None = None
         self._used: set[ModelKey] = set()
+        self._with_template: set[str | None] = set()
         super().__init__(config, **settings)
         check_installed()
 
@@ -130,13 +131,21 @@ class MLXProvider(BaseProvider):
         check_dtype(config["dtype"])
 
     def _check(self, request: GenerateRequest) -> None:
-        path = find_locally(request.model)
-        if path is not None and not has_template(path):
-            raise no_template()
+        if request.model not in self._with_template:
+            self._check_template(request.model)
         if request.tool_choice not in (None, "auto", "none"):
             raise UnsupportedFeatureError(
                 "tool_choice", "This provider cannot force a tool call; use 'auto' or 'none'.", provider=self.name
             )
+
+    def _check_template(self, model: str | None) -> None:
+        """Refuse a model without a chat template; one that has been looked at is not read again at every call."""
+        path = find_locally(model)
+        if path is None:
+            return
+        if not has_template(path):
+            raise no_template()
+        self._with_template.add(model)
 
     def _key(self, model: str | None) -> ModelKey:
         return model_key(model, check_dtype(self.get_param("dtype")))
