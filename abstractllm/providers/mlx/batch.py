@@ -1,4 +1,4 @@
-"""Runs the requests of one model together, in mlx-lm's `BatchGenerator`. Knows tokens, no text.
+"""Runs the requests of one model together: waiting, prefill, decode. Knows tokens, no text.
 
 Everything here happens on the MLX thread.
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 import copy
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
 from abstractllm.errors import GenerationError
+from abstractllm.providers.mlx.caches import can_be_merged
+from abstractllm.providers.mlx.decode import DecodeBatch
+from abstractllm.providers.mlx.prefill import PrefillBatch
 from abstractllm.providers.mlx.sampling import Sampler
 
 ROWS = 32
@@ -50,25 +54,30 @@ class Row(Protocol):
 
 
 class BatchEngine:
-    """The batch of one model. `stop_tokens` end an answer and are no part of it."""
+    """The batch of one model. `stop_tokens` end an answer and are no part of it.
+
+    A model with caches that cannot be merged gets its requests served one after another.
+    """
 
     def __init__(self, model: Any, stop_tokens: Iterable[int]) -> None:
-        from mlx_lm.generate import BatchGenerator
-
-        self._make_generator = BatchGenerator
         self._model = model
-        self._stop_tokens = [[token] for token in sorted(stop_tokens)]
-        self._rows: dict[int, Row] = {}
-        self._generator: Any = None
+        self._stop_tokens = frozenset(stop_tokens)
+        self._most_rows = ROWS if can_be_merged(model) else 1
         self._awaited = 0
         self._counting = threading.Lock()
         self._first_added: float | None = None
         self.on_idle: Callable[[], None] | None = None
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._waiting: deque[Row] = deque()
+        self._prefill: PrefillBatch[Row] = PrefillBatch(self._model)
+        self._decode: DecodeBatch[Row] = DecodeBatch(self._model)
 
     @property
     def busy(self) -> bool:
         """Whether any request waits or runs."""
-        return bool(self._rows)
+        return bool(self._waiting or self._prefill.rows or self._decode.rows)
 
     @property
     def patience(self) -> float:
@@ -84,56 +93,76 @@ class BatchEngine:
 
     def add(self, row: Row) -> None:
         """Take a request in; it joins the running ones at the next step."""
-        if not self._rows:
-            self._first_added = time.monotonic()
-        try:
-            self._insert(row)
-        except Exception as error:
-            row.fail(error if isinstance(error, GenerationError) else _broken(error))
-        if not self._rows:
-            self._rest()
-
-    def _insert(self, row: Row) -> None:
         if row.cancelled:
-            raise GenerationError("The request was cancelled before it began.", provider="mlx")
-        (uid,) = self._open().insert([row.prompt], [row.max_tokens], samplers=[row.sampler])
-        self._rows[uid] = row
+            row.fail(GenerationError("The request was cancelled before it began.", provider="mlx"))
+        elif not row.prompt:
+            row.fail(GenerationError("The prompt has no tokens.", provider="mlx"))
+        else:
+            if not self.busy:
+                self._first_added = time.monotonic()
+            self._waiting.append(row)
+            return
+        if not self.busy:
+            self._rest()
 
     def drop(self, row: Row) -> None:
         """Take a request out, at whatever stage it is, and free its slot. One that has ended is left alone."""
-        uids = [uid for uid, one in self._rows.items() if one is row]
-        if not uids:
+        if not self._has(row):
             return
-        self._remove(uids)
+        self._remove([row])
         row.fail(GenerationError("The request was cancelled.", provider="mlx"))
-        if not self._rows:
+        if not self.busy:
             self._rest()
+
+    def _has(self, row: Row) -> bool:
+        stages = (self._waiting, self._prefill.rows, self._decode.rows)
+        return any(one is row for stage in stages for one in stage)
+
+    def _remove(self, rows: list[Row]) -> None:
+        try:
+            self._decode.drop(rows)
+            for row in rows:
+                self._prefill.drop(row)
+                self._waiting = deque(one for one in self._waiting if one is not row)
+        except Exception as error:
+            self.fail_all(error)
 
     def step(self) -> None:
         """Compute the next token of every running request and a piece of the waiting prompts."""
         self._first_added = None
         try:
-            prompts, tokens = self._generator.next()
+            if self._decode.rows:
+                self._decode_step()
+            self._prefill_step()
         except Exception as error:
             self.fail_all(error)
             return
-        for prompt in prompts:
-            if prompt.uid in self._rows:
-                self._rows[prompt.uid].progress(*prompt.progress)
-        unwanted = [answer.uid for answer in tokens if self._hand_over(answer)]
-        if unwanted:
-            self._remove(unwanted)
-        if not self._rows:
+        if not self.busy:
             self._rest()
+
+    def _decode_step(self) -> None:
+        ended = [row for row, token, last in self._decode.step() if self._hand_over(row, token, last)]
+        if ended:
+            self._decode.drop(ended)
+
+    def _prefill_step(self) -> None:
+        room = min(PREFILL_ROWS, self._most_rows - len(self._decode.rows)) - len(self._prefill.rows)
+        entering = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        if entering:
+            self._prefill.join(entering)
+        self._prefill.step(PREFILL_STEP)
+        ready = self._prefill.take_ready()
+        if ready is not None:
+            self._decode.join(*ready)
 
     def fail_all(self, cause: Exception) -> None:
         """End every request with an error that this one caused, and start afresh with the next one."""
         self._end_all(lambda: _broken(cause))
 
     def _end_all(self, make_error: Callable[[], Exception]) -> None:
-        rows, self._rows = self._rows, {}
-        self._generator = None
-        for row in rows.values():
+        rows = [*self._decode.rows, *self._prefill.rows, *self._waiting]
+        self._start_afresh()
+        for row in rows:
             row.fail(make_error())
         self._rest()
 
@@ -144,44 +173,22 @@ class BatchEngine:
         """
         import mlx.core as mx
 
-        if self._generator is not None:
-            mx.synchronize(self._generator.stream)
         self._end_all(lambda: copy.copy(error))
+        mx.synchronize()
 
-    def _open(self) -> Any:
-        if self._generator is None:
-            self._generator = self._make_generator(
-                self._model,
-                stop_tokens=self._stop_tokens,
-                completion_batch_size=ROWS,
-                prefill_batch_size=PREFILL_ROWS,
-                prefill_step_size=PREFILL_STEP,
-            )
-        return self._generator
-
-    def _hand_over(self, answer: Any) -> bool:
-        """Give a token to its request; True when the generator must be told to stop there."""
-        row = self._rows.get(answer.uid)
-        if row is None:
-            return False
+    def _hand_over(self, row: Row, token: int, last: bool) -> bool:
+        """Give a token to its request; True when that has ended."""
         try:
-            full = answer.finish_reason != "stop" and row.token(answer.token)
-            if full or answer.finish_reason is not None:
-                row.end("stop" if full else answer.finish_reason)
+            if token in self._stop_tokens:
+                row.end("stop")
+                return True
+            full = row.token(token)
+            if full or last:
+                row.end("stop" if full else "length")
+            return full or last
         except Exception as error:
             row.fail(_broken(error))
-            full = True
-        if full or answer.finish_reason is not None:
-            del self._rows[answer.uid]
-        return full and answer.finish_reason is None
-
-    def _remove(self, uids: list[int]) -> None:
-        for uid in uids:
-            self._rows.pop(uid, None)
-        try:
-            self._generator.remove(uids)
-        except Exception as error:
-            self.fail_all(error)
+            return True
 
     def _rest(self) -> None:
         """The last request has ended: give buffers back."""

@@ -1,4 +1,4 @@
-"""A model's folder -> weights in memory, in the number format that is fastest here."""
+"""A model's folder -> weights in memory, in the number format and the layout that are fastest here."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def load_weights(path: Path, dtype: str) -> Any:
     try:
         model, _ = load_model(path, lazy=True)
         convert(model, dtype)
+        if on_cpu(mx):
+            lay_out_for_blas(model)
         mx.eval(model.parameters())
     except AbstractLLMError:
         raise
@@ -63,6 +65,20 @@ def convert(model: Any, dtype: str) -> None:
 
     dequantize_model(model)
     model.set_dtype(getattr(mx, dtype))
+
+
+def lay_out_for_blas(model: Any) -> None:
+    """Store the matrices of linear layers column by column; their shapes and values stay as they are.
+
+    A linear layer multiplies by its transposed matrix. For the few rows of a decoding step, BLAS libraries are up to
+    three times faster when they find that product's matrix row by row: they need not pack it first.
+    """
+    import mlx.core as mx
+    from mlx import nn
+
+    for module in model.modules():
+        if type(module) is nn.Linear and module.weight.dtype == mx.float32:
+            module.weight = mx.contiguous(module.weight.T).T
 
 
 def _fits(model: Any) -> bool:

@@ -1,13 +1,17 @@
-"""The batch of one model: joining, leaving, failing alone and failing together."""
+"""The batch of one model: joining, leaving, failing alone and failing together, with every kind of cache."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from random import Random
 from typing import Any, Literal
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from abstractllm.errors import GenerationError
+from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.batch import BatchEngine
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.worker import mlx_thread
@@ -93,6 +97,41 @@ def test_a_row_that_joins_later_gets_the_tokens_it_would_get_alone(bench: Bench)
 
     assert late.tokens == alone.tokens
     assert len(first.tokens) == 20
+
+
+PROMPTS = st.lists(st.integers(1, 300), min_size=1, max_size=150)
+VISITS = st.tuples(PROMPTS, st.integers(1, 12), st.integers(0, 4), st.booleans())
+"""A prompt, its `max_tokens`, steps until the next one comes, and whether somebody leaves then."""
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(script=st.lists(VISITS, min_size=1, max_size=7))
+def test_whoever_comes_and_goes_each_row_gets_the_tokens_it_would_get_alone(bench: Bench, script: Any) -> None:
+    rows, dropped = [], []
+    for prompt, length, steps, leaves in script:
+        rows.append(Recorder(prompt, max_tokens=length))
+        bench.add(rows[-1])
+        bench.run(steps)
+        if leaves:
+            dropped.append(rows.pop(len(rows) // 2))
+            bench.on_thread(lambda: bench.engine.drop(dropped[-1]))
+    bench.run()
+
+    assert not bench.engine.busy
+    for row in rows:
+        alone = Recorder(row.prompt, max_tokens=row.max_tokens)
+        bench.add(alone)
+        bench.run()
+        assert (row.tokens, row.ends) == (alone.tokens, ["length"])
+
+
+def test_prompts_of_one_token_start_at_once(bench: Bench) -> None:
+    rows = [Recorder([7], max_tokens=3), Recorder([7, 8, 9], max_tokens=3), Recorder([7], max_tokens=3)]
+    bench.add(*rows)
+    bench.run()
+
+    assert [len(row.tokens) for row in rows] == [3, 3, 3]
+    assert rows[0].tokens == rows[2].tokens
 
 
 def test_a_row_that_wants_no_more_leaves_the_others_alone(bench: Bench) -> None:
@@ -186,3 +225,150 @@ def test_an_idle_engine_waits_for_those_on_their_way_but_not_for_long(bench: Ben
 
     assert 0 <= waiting <= 0.01
     assert after_first_step == 0
+
+
+VOCABULARY = 300
+LLAMA = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 128,
+    "vocab_size": VOCABULARY,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 2048,
+    "rope_theta": 10000.0,
+}
+SLIDING = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 32}
+GEMMA = {"query_pre_attn_scalar": 16, "sliding_window": 32, "sliding_window_pattern": 2, "num_hidden_layers": 4}
+MAMBA = {
+    "num_heads": 4,
+    "head_dim": 16,
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "layer_norm_epsilon": 1e-5,
+    "conv_kernel": 4,
+    "n_groups": 1,
+    "use_bias": False,
+    "use_conv_bias": True,
+    "tie_word_embeddings": True,
+    "time_step_limit": (0.0, 100.0),
+    "time_step_rank": "auto",
+    "state_size": 16,
+    "ssm_state_size": 16,
+    "max_position_embeddings": 2048,
+}
+HYBRID = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "norm_eps": 1e-5,
+    "conv_bias": False,
+    "conv_L_cache": 3,
+    "block_dim": 64,
+    "block_ff_dim": 128,
+    "block_multiple_of": 32,
+    "block_ffn_dim_multiplier": 1.0,
+    "block_auto_adjust_ff_dim": False,
+    "full_attn_idxs": [1],
+    "rope_theta": 10000.0,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any], set[str]]] = {
+    "attention": ("llama", LLAMA, {"KVCache"}),
+    "sliding windows": ("llama", LLAMA | SLIDING, {"KVCache", "RotatingKVCache"}),
+    "sliding windows, other order": ("gemma3_text", LLAMA | GEMMA, {"KVCache", "RotatingKVCache"}),
+    "state space": ("mamba2", MAMBA, {"ArraysCache"}),
+    "convolution and attention": ("lfm2", HYBRID, {"KVCache", "ArraysCache"}),
+}
+
+
+def random_network(family: str, config: dict[str, Any]) -> Any:
+    """A model of one of mlx-lm's architectures; its weights are spread wide, against near-ties."""
+    mx = import_mlx()
+    from mlx.utils import tree_map
+
+    architecture = importlib.import_module(f"mlx_lm.models.{family}")
+    mx.random.seed(1)
+    model = architecture.Model(architecture.ModelArgs.from_dict({"model_type": family, **config}))
+    model.set_dtype(mx.float32)
+    model.update(tree_map(lambda weight: weight * 3 if weight.ndim > 1 else weight, model.parameters()))
+    mx.eval(model.parameters())
+    return model
+
+
+def tokens_alone(model: Any, row: Recorder) -> list[int]:
+    """What mlx-lm's own loop for one request makes of a row."""
+    import mlx.core as mx
+    from mlx_lm.generate import generate_step
+
+    return [int(token) for token, _ in generate_step(mx.array(row.prompt), model, max_tokens=row.max_tokens)]
+
+
+def run_together(model: Any, rows: list[Recorder]) -> None:
+    """Serve the rows in one engine, into which they come one by one."""
+    engine = BatchEngine(model, [])
+    for number, row in enumerate(rows):
+        engine.add(row)
+        for _ in range(number % 3):
+            engine.step()
+    while engine.busy:
+        engine.step()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_in_company_get_the_tokens_that_mlx_lm_gives_them_alone(name: str) -> None:
+    from mlx_lm.models.cache import make_prompt_cache
+
+    family, config, caches = FAMILIES[name]
+    random = Random(name)
+    rows = [
+        Recorder([random.randrange(VOCABULARY) for _ in range(length)], max_tokens=random.choice([3, 20, 50]))
+        for length in (90, 1, 2, 150, 40, 5)
+    ]
+
+    def compare() -> None:
+        model = random_network(family, config)
+        assert {type(cache).__name__ for cache in make_prompt_cache(model)} == caches
+        run_together(model, rows)
+        for row in rows:
+            assert (row.tokens, row.ends) == (tokens_alone(model, row), ["length"])
+
+    mlx_thread().run(compare).result()
+
+
+class Unmergeable:
+    """A cache without `merge`, as some of mlx-lm's are, around one that has it."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "merge":
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+
+def test_a_model_whose_caches_cannot_be_merged_serves_one_request_after_another() -> None:
+    from mlx_lm.models.cache import KVCache
+
+    rows = [Recorder([5, 6, 7], max_tokens=4), Recorder([8, 9], max_tokens=4)]
+
+    def serve() -> None:
+        model = random_network("llama", LLAMA)
+        alone = [tokens_alone(model, row) for row in rows]
+        model.make_cache = lambda: [Unmergeable(KVCache()) for _ in range(3)]
+        engine = BatchEngine(model, [])
+        for row in rows:
+            engine.add(row)
+        while engine.busy:
+            assert len(engine._decode.rows) <= 1
+            engine.step()
+        assert [row.tokens for row in rows] == alone
+
+    mlx_thread().run(serve).result()

@@ -85,6 +85,18 @@ def test_four_bits_are_unpacked_on_the_processor(dtype, expected, four_bits, tin
     assert mx.allclose(answer(loaded), answer(packed), rtol=5e-2, atol=5e-2)
 
 
+def test_the_layout_for_blas_changes_no_value(tiny_model):
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import load_model
+
+    stored, _ = load_model(tiny_model)
+    loaded = load_weights(tiny_model, "float32")
+    weights = dict(tree_flatten(stored.parameters()))
+    for name, ours in tree_flatten(loaded.parameters()):
+        assert mx.array_equal(ours, weights[name]), name
+    assert mx.allclose(answer(loaded), answer(stored), rtol=1e-4, atol=1e-4)
+
+
 def test_weights_that_would_fill_the_memory_stay_as_they_are(caplog):
     """A model of some 10^13 weights, of which none is ever computed."""
     from mlx import nn

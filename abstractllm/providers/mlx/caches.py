@@ -1,0 +1,96 @@
+"""The KV caches of the rows of a batch, by the public operations of mlx-lm's caches. Knows no tokens.
+
+A row that is alone keeps the plain caches of its model, which need neither padding nor a mask; two or more are merged.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def can_be_merged(model: Any) -> bool:
+    """Whether requests of this model can share a batch: every one of its caches must know how to be merged."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    return all(hasattr(layer, "merge") for layer in make_prompt_cache(model))
+
+
+class RowCaches:
+    """One cache per layer, each for all rows. `layers` is what a model takes as its `cache`."""
+
+    def __init__(self, layers: list[Any], rows: int, merged: bool) -> None:
+        self.layers = layers
+        self._rows = rows
+        self._merged = merged
+
+    @classmethod
+    def new(cls, model: Any, rows: int) -> RowCaches:
+        """Return the empty caches of so many rows of a model."""
+        from mlx_lm.models.cache import make_prompt_cache
+
+        return cls._joined([make_prompt_cache(model) for _ in range(rows)])
+
+    @classmethod
+    def _joined(cls, plain: list[list[Any]]) -> RowCaches:
+        """Return the caches of several rows, given the plain ones of each."""
+        if len(plain) == 1:
+            return cls(plain[0], 1, merged=False)
+        layers = [layer.merge([row[i] for row in plain]) for i, layer in enumerate(plain[0])]
+        return cls(layers, len(plain), merged=True)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def extend(self, other: RowCaches) -> None:
+        """Append the rows of `other`, which must not be used afterwards."""
+        self._merge()
+        other._merge()
+        for layer, added in zip(self.layers, other.layers, strict=True):
+            layer.extend(added)
+        self._rows += len(other)
+
+    def take(self, rows: Sequence[int]) -> RowCaches:
+        """Return copies of some rows; they stay here too, until `keep` leaves them out."""
+        if len(rows) == self._rows:
+            return RowCaches(self.layers, self._rows, self._merged)
+        taken = RowCaches(copy.deepcopy(self.layers), self._rows, self._merged)
+        taken.keep(rows)
+        return taken
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave out all rows but these; at least one must stay."""
+        if len(rows) == self._rows:
+            return
+        for layer in self.layers:
+            layer.filter(list(rows))
+        self._rows = len(rows)
+        if self._rows == 1 and not any(layer.empty() for layer in self.layers):
+            self.layers = [layer.extract(0) for layer in self.layers]
+            self._merged = False
+
+    @contextmanager
+    def padded(self, lengths: Sequence[int]) -> Iterator[None]:
+        """Run the model on a chunk in which row i has `lengths[i]` tokens, with padding to the right of them."""
+        longest = max(lengths)
+        uneven = min(lengths) < longest
+        if uneven:
+            for layer in self.layers:
+                layer.prepare(lengths=list(lengths), right_padding=[longest - length for length in lengths])
+        yield
+        if uneven:
+            for layer in self.layers:
+                layer.finalize()
+
+    def evaluate(self) -> None:
+        """Compute everything that is still pending in the caches."""
+        import mlx.core as mx
+
+        mx.eval([layer.state for layer in self.layers])
+
+    def _merge(self) -> None:
+        if not self._merged:
+            self.layers = [layer.merge([layer]) for layer in self.layers]
+            self._merged = True

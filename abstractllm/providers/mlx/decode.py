@@ -1,0 +1,131 @@
+"""Decodes rows together: one forward pass and one token for each row per step. Knows no text.
+
+Nothing is computed that nobody asked for: tokens are chosen from the logits as they are, and rows with the same sampler
+in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from abstractllm.providers.mlx.caches import RowCaches
+from abstractllm.providers.mlx.sampling import Sampler
+
+EVALUATE_EVERY = 64
+"""Steps between evaluations of the caches: what a step does not need would pile up (mlx-lm issue 1845)."""
+
+CLEAR_EVERY = 512
+"""Steps between which MLX's pool of free buffers is emptied."""
+
+
+class Sampled(Protocol):
+    """What this module needs of a request."""
+
+    prompt: list[int]
+    max_tokens: int
+    sampler: Sampler | None
+
+
+Row = TypeVar("Row", bound=Sampled)
+
+
+class DecodeBatch(Generic[Row]):
+    """Rows of one model. A step is launched before the tokens of the one before are read, so a GPU never waits."""
+
+    def __init__(self, model: Any) -> None:
+        self.rows: list[Row] = []
+        self._model = model
+        self._caches: RowCaches | None = None
+        self._inputs: Any = None  # (rows,): what the next forward pass takes
+        self._unread = 0  # of how many rows, the first ones, the input is a new token; of the others it ends the prompt
+        self._remaining: list[int] = []
+        self._sampling: list[tuple[Sampler | None, Any]] = []
+        self._order: Any = None
+        self._steps = 0
+
+    def join(self, rows: list[Row], caches: RowCaches) -> None:
+        """Take in rows whose prompts are computed, all but the last token."""
+        import mlx.core as mx
+
+        inputs = mx.array([row.prompt[-1] for row in rows], dtype=mx.uint32)
+        if self._caches is None:
+            self._caches, self._inputs = caches, inputs
+        else:
+            self._caches.extend(caches)
+            self._inputs = mx.concatenate([self._inputs, inputs])
+        self.rows += rows
+        self._remaining += [row.max_tokens for row in rows]
+        self._arrange()
+
+    def step(self) -> list[tuple[Row, int, bool]]:
+        """Return the next token of each row that has one, and whether it was the last that the row may have."""
+        inputs, unread = self._inputs, self._unread
+        if unread < len(self.rows) or any(left > 1 for left in self._remaining):
+            self._launch()
+        tokens: list[int] = inputs.tolist()
+        self._remaining[:unread] = [left - 1 for left in self._remaining[:unread]]
+        done = zip(self.rows[:unread], tokens, self._remaining, strict=False)
+        return [(row, token, left == 0) for row, token, left in done]
+
+    def _launch(self) -> None:
+        """Start to compute the token that follows the input of each row."""
+        import mlx.core as mx
+
+        assert self._caches is not None
+        logits = self._model(self._inputs[:, None], cache=self._caches.layers)[:, -1, :]
+        self._inputs = self._sample(logits)
+        self._unread = len(self.rows)
+        launch: Callable[[Any], None] = mx.async_eval
+        launch(self._inputs)
+        self._steps += 1
+        if self._steps % EVALUATE_EVERY == 0:
+            self._caches.evaluate()
+        if self._steps % CLEAR_EVERY == 0:
+            mx.clear_cache()
+
+    def _sample(self, logits: Any) -> Any:
+        """Return one token per row, (rows,), for logits (rows, vocabulary)."""
+        import mlx.core as mx
+
+        if self._order is None:
+            return _chosen(self._sampling[0][0], logits)
+        chosen = [_chosen(sampler, logits[rows]) for sampler, rows in self._sampling]
+        return mx.concatenate(chosen)[self._order]
+
+    def _arrange(self) -> None:
+        """Group the rows by sampler; `_order` brings the groups' tokens back into the order of the rows."""
+        import mlx.core as mx
+
+        groups: dict[int, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            groups.setdefault(id(row.sampler), []).append(i)
+        members = list(groups.values())
+        self._sampling = [(self.rows[rows[0]].sampler, mx.array(rows)) for rows in members]
+        order = [i for rows in members for i in rows]
+        self._order = mx.argsort(mx.array(order)) if len(members) > 1 else None
+
+    def drop(self, unwanted: Iterable[Row]) -> None:
+        """Forget rows, and free their places in the caches."""
+        import mlx.core as mx
+
+        left_out = {id(row) for row in unwanted}
+        kept = [i for i, row in enumerate(self.rows) if id(row) not in left_out]
+        if len(kept) == len(self.rows):
+            return
+        self._unread = sum(i < self._unread for i in kept)
+        self.rows = [self.rows[i] for i in kept]
+        self._remaining = [self._remaining[i] for i in kept]
+        if not kept or self._caches is None:
+            self._caches = self._inputs = None
+            return
+        self._caches.keep(kept)
+        self._inputs = self._inputs[mx.array(kept)]
+        self._arrange()
+
+
+def _chosen(sampler: Sampler | None, logits: Any) -> Any:
+    """Return one token per row of `logits`, the likeliest without a sampler."""
+    import mlx.core as mx
+
+    return mx.argmax(logits, axis=-1) if sampler is None else sampler(logits)

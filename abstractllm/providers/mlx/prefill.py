@@ -1,0 +1,93 @@
+"""Computes prompts, all tokens but the last, chunk by chunk, several at a time. Knows no text and no sampling."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Protocol, TypeVar
+
+from abstractllm.providers.mlx.caches import RowCaches
+
+SHORTEST_CHUNK = 64
+"""Prompts that differ by fewer tokens than this are padded to the same length."""
+
+
+class Prompt(Protocol):
+    """What this module needs of a request."""
+
+    prompt: list[int]
+
+    def progress(self, done: int, total: int) -> None:
+        """So many tokens of the prompt are computed."""
+
+
+Row = TypeVar("Row", bound=Prompt)
+
+
+class PrefillBatch(Generic[Row]):
+    """Prompts of one model that are computed together."""
+
+    def __init__(self, model: Any) -> None:
+        self.rows: list[Row] = []
+        self._model = model
+        self._rest: list[list[int]] = []
+        self._caches: RowCaches | None = None
+
+    def join(self, rows: list[Row]) -> None:
+        """Take prompts in, with empty caches."""
+        caches = RowCaches.new(self._model, len(rows))
+        if self._caches is None:
+            self._caches = caches
+        else:
+            self._caches.extend(caches)
+        self.rows += rows
+        self._rest += [row.prompt[:-1] for row in rows]
+
+    def step(self, most: int) -> None:
+        """Compute up to `most` further tokens of every prompt.
+
+        When one has little left, the others get no more than twice as much, so that a short prompt need not wait
+        for a long one, and little is computed for padding.
+        """
+        unfinished = [len(rest) for rest in self._rest if rest]
+        if not unfinished or len(unfinished) < len(self._rest):
+            return  # some are ready to be taken out first
+        longest = min(most, max(SHORTEST_CHUNK, 2 * min(unfinished)))
+        chunks = [rest[:longest] for rest in self._rest]
+        self._rest = [rest[longest:] for rest in self._rest]
+        self._compute(chunks)
+        for row, rest in zip(self.rows, self._rest, strict=True):
+            row.progress(len(row.prompt) - 1 - len(rest), len(row.prompt))
+
+    def _compute(self, chunks: list[list[int]]) -> None:
+        import mlx.core as mx
+
+        assert self._caches is not None
+        lengths = [len(chunk) for chunk in chunks]
+        tokens = mx.array([chunk + [0] * (max(lengths) - len(chunk)) for chunk in chunks])
+        with self._caches.padded(lengths):
+            self._model(tokens, cache=self._caches.layers)
+            self._caches.evaluate()
+        self._caches.evaluate()
+        mx.clear_cache()
+
+    def take_ready(self) -> tuple[list[Row], RowCaches] | None:
+        """Take out the prompts that are computed, with their caches; None where there are none."""
+        ready = [i for i, rest in enumerate(self._rest) if not rest]
+        if not ready or self._caches is None:
+            return None
+        rows, caches = [self.rows[i] for i in ready], self._caches.take(ready)
+        self._keep([i for i, rest in enumerate(self._rest) if rest])
+        for row in rows:
+            row.progress(len(row.prompt), len(row.prompt))
+        return rows, caches
+
+    def drop(self, row: Row) -> None:
+        """Forget a prompt."""
+        self._keep([i for i, one in enumerate(self.rows) if one is not row])
+
+    def _keep(self, indices: list[int]) -> None:
+        if self._caches is not None and indices:
+            self._caches.keep(indices)
+        else:
+            self._caches = None
+        self.rows = [self.rows[i] for i in indices]
+        self._rest = [self._rest[i] for i in indices]
