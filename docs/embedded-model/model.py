@@ -1,6 +1,6 @@
-"""The network: a small Qwen3 decoder (QK-norm, SwiGLU, tied embeddings) in plain PyTorch.
+"""The network: a small Llama decoder (SwiGLU, tied embeddings) in plain PyTorch.
 
-Parameter names are those of transformers' ``Qwen3ForCausalLM``, so the state dict exports unchanged.
+Parameter names are those of transformers' ``LlamaForCausalLM``, so the state dict exports unchanged.
 It knows nothing of data or optimisation.
 """
 
@@ -14,27 +14,31 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the network; ``to_json`` gives the ``config.json`` that mlx-lm and transformers read."""
+    """Sizes of the network; ``to_json`` gives the ``config.json`` that mlx-lm and transformers read.
+
+    Plain layers without further norms: at this size a step of MLX costs as much as its number of operations.
+    """
 
     vocab_size: int = 2048
     hidden_size: int = 256
-    intermediate_size: int = 384
-    num_hidden_layers: int = 6
+    intermediate_size: int = 480
+    num_hidden_layers: int = 5
     num_attention_heads: int = 8
-    num_key_value_heads: int = 8
+    num_key_value_heads: int = 4
     head_dim: int = 32
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
     max_position_embeddings: int = 4096
 
     def to_json(self, bos: int, eos: int, pad: int) -> dict[str, Any]:
-        """The standard ``qwen3`` configuration with the given special token ids."""
+        """The standard ``llama`` configuration with the given special token ids."""
         return {
-            "architectures": ["Qwen3ForCausalLM"],
-            "model_type": "qwen3",
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
             **asdict(self),
             "attention_bias": False,
             "attention_dropout": 0.0,
+            "mlp_bias": False,
             "hidden_act": "silu",
             "initializer_range": 0.02,
             "tie_word_embeddings": True,
@@ -111,27 +115,30 @@ def attend(q: Tensor, k: Tensor, v: Tensor, block: int = 160) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal self-attention with normalised queries and keys."""
+    """Causal self-attention with rotary positions."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads, self.head_dim = config.num_attention_heads, config.head_dim
+        self.kv_heads = config.num_key_value_heads
         width = config.hidden_size
         self.q_proj = nn.Linear(width, self.heads * self.head_dim, bias=False)
-        self.k_proj = nn.Linear(width, self.heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(width, self.heads * self.head_dim, bias=False)
+        self.k_proj = nn.Linear(width, self.kv_heads * self.head_dim, bias=False)
+        self.v_proj = nn.Linear(width, self.kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(self.heads * self.head_dim, width, bias=False)
-        self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
-        self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Mix ``x`` (batch, length, width) over earlier positions."""
         batch, length, _ = x.shape
-        q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.head_dim)).transpose(1, 2)
-        k = self.k_norm(self.k_proj(x).view(batch, length, self.heads, self.head_dim)).transpose(1, 2)
-        v = self.v_proj(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
-        mixed = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        q = self.q_proj(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
+        k = self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        v = self.v_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        mixed = attend(rotate(q, cos, sin), self._for_each_head(rotate(k, cos, sin)), self._for_each_head(v))
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+    def _for_each_head(self, x: Tensor) -> Tensor:
+        """Repeat keys or values (batch, kv_heads, length, head_dim) for the query heads that share them."""
+        return x.repeat_interleave(self.heads // self.kv_heads, dim=1)
 
 
 class GatedMLP(nn.Module):

@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=8000, help="where training ends")
     parser.add_argument("--decay-steps", type=int, default=6500, help="over how many last steps the rate falls to zero")
-    parser.add_argument("--tokens", type=int, default=7_000, help="tokens a step, over all processes")
+    parser.add_argument("--tokens", type=int, default=14_000, help="tokens a step, over all processes; half of it for the first ten million")
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--other-rate", type=float, default=0.003)
     parser.add_argument("--processes", type=int, default=2, help="on the CPU")
@@ -53,14 +53,18 @@ class Source:
         self.tokenizer = Tokenizer.from_file(str(options.tokenizer))
         self.template = chat_template(options.template)
         self.pieces = word_pieces(self.tokenizer)
-        self.seed, self.rank, self.world, self.budget = options.seed, rank, world, options.tokens
+        self.seed, self.rank, self.world, self.tokens = options.seed, rank, world, options.tokens
         self.longest = 1280
+
+    def budget(self, seen: int) -> int:
+        """How many tokens the step after ``seen`` tokens has."""
+        return self.tokens // 2 if seen < 10_000_000 else self.tokens
 
     def examples(self, step: int, seen: int) -> list[Example]:
         """About ``budget`` tokens of conversations, the shortest first; the same in every process."""
         rng = Random(f"{self.seed}/{step}")
         words, found, total = Words(rng, pieces=self.pieces), [], 0
-        while total < self.budget:
+        while total < self.budget(seen):
             talk = sample(words, seen)
             tokens = self.tokenizer.encode(self.template.render(messages=talk.messages, tools=talk.tools)).ids
             if len(tokens) <= self.longest:
@@ -77,11 +81,17 @@ class Source:
         examples = self.examples(step, seen)
         scale = self.world / sum(sum(mask) for _, mask in examples)
         for example in fair_share(examples, self.rank, self.world):
-            if pieces[-1] and len(example[0]) * (len(pieces[-1]) + 1) > 3072:
+            if pieces[-1] and not fits(pieces[-1], len(example[0])):
                 pieces.append([])
             pieces[-1].append(example)
         rng = np.random.default_rng([self.seed, step, self.rank])
         return [pad(piece, rng, scale, stretch=seen > 8_000_000) for piece in pieces]
+
+
+def fits(piece: list[Example], length: int) -> bool:
+    """Whether a longer example may join ``piece``: at most about 3,000 padded tokens, an eighth of them padding."""
+    padded = rounded_up(length, 32) * (len(piece) + 1)
+    return padded <= 3072 and padded * 7 <= 8 * (length + sum(len(tokens) for tokens, _ in piece))
 
 
 def fair_share(examples: list[Example], rank: int, world: int) -> list[Example]:
@@ -95,12 +105,17 @@ def fair_share(examples: list[Example], rank: int, world: int) -> list[Example]:
     return shares[rank][::-1]
 
 
+def rounded_up(number: int, unit: int) -> int:
+    """The next multiple of ``unit``: few different shapes mean few kernels to prepare."""
+    return -(-number // unit) * unit
+
+
 def pad(examples: list[Example], rng: np.random.Generator, scale: float, stretch: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Stack ``examples``: weight ``scale`` on the assistant's tokens, 0.15 of it on a fifth of the others.
 
     ``stretch`` opens a gap in the positions of some rows, so that long contexts are not new to the model.
     """
-    width = max(len(tokens) for tokens, _ in examples)
+    width = rounded_up(max(len(tokens) for tokens, _ in examples), 32)
     tokens = np.zeros((len(examples), width), dtype=np.int64)
     weights = np.zeros((len(examples), width), dtype=np.float32)
     positions = np.tile(np.arange(width), (len(examples), 1))
@@ -114,12 +129,16 @@ def pad(examples: list[Example], rng: np.random.Generator, scale: float, stretch
 
 def loss_of(net: TinyChat, tokens: Tensor, weights: Tensor, positions: Tensor) -> Tensor:
     """The weighted sum of the losses of the next tokens."""
+    targets, weights = tokens.roll(-1, 1).flatten(), weights.roll(-1, 1)
+    weights[:, -1] = 0
+    weights = weights.flatten()
+    count = int((weights > 0).sum())
+    chosen = weights.argsort(descending=True)[: rounded_up(count, 128)]
     with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
-        hidden = net(tokens[:, :-1], positions[:, :-1])
-        chosen = weights[:, 1:] > 0
-        logits = net.logits(hidden[chosen])
-    losses = F.cross_entropy(logits.float(), tokens[:, 1:][chosen], reduction="none")
-    return (losses * weights[:, 1:][chosen]).sum()
+        hidden = net(tokens, positions)
+        logits = net.logits(hidden.flatten(0, 1)[chosen])
+    losses = F.cross_entropy(logits.float(), targets[chosen], reduction="none")
+    return (losses * weights[chosen]).sum()
 
 
 def rate(step: int, options: argparse.Namespace) -> float:
@@ -154,7 +173,7 @@ class Trainer:
         norm = self.share_gradients()
         self.optimiser.step(rate(self.step, self.options))
         self.step += 1
-        self.seen += self.options.tokens
+        self.seen += self.source.budget(self.seen)
         keep = min(0.99, self.step / (self.step + 20))
         for name, p in self.net.named_parameters():
             self.average[name].lerp_(p.detach(), 1 - keep)
@@ -192,11 +211,11 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the last step."""
-        began, first = time.time(), self.step
+        began, first = time.time(), self.seen
         while self.step < self.options.steps:
             loss, norm = self.train_step()
             if self.rank == 0 and self.step % 10 == 0:
-                speed = (self.step - first) * self.options.tokens / (time.time() - began)
+                speed = (self.seen - first) / (time.time() - began)
                 print(f"{time.strftime('%H:%M:%S')} step {self.step} seen {self.seen / 1e6:.2f}M loss {loss:.4f} norm {norm:.2f} rate {rate(self.step, self.options):.3f} tok/s {speed:.0f}", flush=True)
             if self.step % self.options.save_every == 0 or self.step == self.options.steps:
                 self.save()

@@ -86,19 +86,19 @@ def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (
     return Conversation(messages, [tool.schema() for tool in box])
 
 
-def idle_turn(box: list[Tool], words: Words, portuguese: bool, unfit: float = 0.12) -> list[Message]:
+def idle_turn(box: list[Tool], words: Words, portuguese: bool, unfit: float = 0.25) -> list[Message]:
     """A turn for which no tool of ``box`` is needed or, with probability ``unfit``, none fits."""
     roll = words.rng.random()
     if roll < unfit:
         return [user(unfit_question(box, words, portuguese)), assistant(NO_TOOL_PT if portuguese else NO_TOOL)]
     sums = any(tool.family and tool.family.names.split()[0] in SUMS for tool in box)
-    if roll < 0.24 and not sums:
+    if roll < unfit + 0.12 and not sums:
         question, answer = arithmetic(words, portuguese)
         return [user(question), assistant(answer)]
     return no_tool_exchange(words, portuguese)
 
 
-def chat_with_tools(words: Words, portuguese: bool, unfit: float = 0.12) -> Conversation:
+def chat_with_tools(words: Words, portuguese: bool, unfit: float = 0.25) -> Conversation:
     """Tools are offered, nothing asks for them."""
     box = toolbox(words, words.pick((1, 1, 2, 3)))
     messages: list[Message] = []

@@ -28,10 +28,10 @@ def sample(words: Words, seen: int) -> Conversation:
         sizes: tuple[int, ...] = (1, 1, 2, 2, 3)
         return tool_conversation(words, portuguese, sizes) if words.chance(0.8) else Conversation(chat_turns(words, portuguese))
     roll = words.rng.random()
-    if roll < 0.74:
+    if roll < 0.62:
         long = seen > 10 * MILLION and words.chance(0.02)
         return tool_conversation(words, portuguese, turns=(5, 6, 7)) if long else tool_conversation(words, portuguese)
-    if roll < 0.80:
+    if roll < 0.70:
         return chat_with_tools(words, portuguese)
-    maker = words.pick((chat_turns, chat_turns, memory_turns, memory_turns, memory_turns, extraction_turns, extraction_turns, extraction_turns, exercise_turns))
+    maker = words.pick((chat_turns, chat_turns, memory_turns, memory_turns, memory_turns, extraction_turns, extraction_turns, extraction_turns, exercise_turns, exercise_turns))
     return Conversation(maker(words, portuguese))

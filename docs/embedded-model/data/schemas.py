@@ -3,7 +3,7 @@
 A ``Parameter`` carries its own value, so that a question and the call that answers it are made from one object.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .words import COLOURS, COUNTRIES, CURRENCIES, DAYS, FOODS, JOBS, LANGUAGES, MONTHS, THINGS, Words, is_held_out
@@ -59,6 +59,20 @@ class Parameter:
     value: Any
     description: str = ""
     required: bool = True
+    parts: list["Parameter"] = field(default_factory=list)
+
+    def renew(self, words: Words) -> None:
+        """Another value that fits; an array's only part says what its items are, an object's parts are its fields."""
+        for part in self.parts:
+            part.renew(words)
+        if self.kind == "enum":
+            self.value = words.pick(self.schema["enum"])
+        elif self.kind == "array":
+            self.value = [value_of(self.parts[0].kind, words) for _ in range(words.rng.randint(1, 4))]
+        elif self.kind == "object":
+            self.value = {part.name: part.value for part in self.parts}
+        else:
+            self.value = value_of(self.kind, words)
 
 
 def value_of(kind: str, words: Words) -> Any:
@@ -109,7 +123,7 @@ def fill_parameter(name: str, kind: str, description: str, words: Words, style: 
     if kind == "array":
         inner = words.pick(("noun", "int", "name", "city", "colour", "food", "code", "decimal"))
         value = [value_of(inner, words) for _ in range(words.rng.randint(1, 4))]
-        return Parameter(name, kind, {"items": scalar_schema(inner), "type": "array"}, value, description)
+        return Parameter(name, kind, {"items": scalar_schema(inner), "type": "array"}, value, description, parts=[Parameter("", inner, scalar_schema(inner), None)])
     if kind == "object":
         return object_parameter(name, description, words, style)
     return Parameter(name, kind, scalar_schema(kind), value_of(kind, words), description)
@@ -120,7 +134,7 @@ def object_parameter(name: str, description: str, words: Words, style: str) -> P
     taken: set[str] = set()
     fields = [new_parameter(words, taken, style, simple=True) for _ in range(words.rng.randint(1, 3))]
     schema = object_schema(fields, style, title=name.title().replace("_", ""))
-    return Parameter(name, "object", schema, {field.name: field.value for field in fields}, description)
+    return Parameter(name, "object", schema, {field.name: field.value for field in fields}, description, parts=fields)
 
 
 def title_of(name: str) -> str:
@@ -131,9 +145,9 @@ def title_of(name: str) -> str:
 def object_schema(fields: list[Parameter], style: str, title: str = "") -> dict[str, Any]:
     """The schema of an object with ``fields``: style ``pydantic`` has titles, others have none."""
     properties: dict[str, Any] = {}
-    for field in fields:
-        properties[field.name] = property_schema(field, style)
-    required = [field.name for field in fields if field.required]
+    for parameter in fields:
+        properties[parameter.name] = property_schema(parameter, style)
+    required = [parameter.name for parameter in fields if parameter.required]
     schema: dict[str, Any] = {"properties": properties, "type": "object"}
     if style in ("plain", "strict", "described"):
         schema = {"type": "object", "properties": properties}

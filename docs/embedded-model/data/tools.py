@@ -81,7 +81,7 @@ def family_parameter(name: str, kind: str, description: str, words: Words, style
         return Parameter(name, "enum", {"enum": choices, "type": "string"}, words.pick(choices), description)
     if kind == "array":
         items = [fill_parameter("", extra, "", words, style) for _ in range(words.rng.randint(2, 4))]
-        return Parameter(name, "array", {"items": items[0].schema, "type": "array"}, [item.value for item in items], description)
+        return Parameter(name, "array", {"items": items[0].schema, "type": "array"}, [item.value for item in items], description, parts=items[:1])
     return fill_parameter(name, kind, description, words, style)
 
 
@@ -269,7 +269,4 @@ def toolbox(words: Words, size: int, most: int = 6) -> list[Tool]:
 def again(tool: Tool, words: Words) -> None:
     """Give every parameter a new value, for the next call of the same tool."""
     for parameter in tool.parameters:
-        if parameter.kind == "enum":
-            parameter.value = words.pick(parameter.schema["enum"])
-        elif parameter.kind not in ("array", "object"):
-            parameter.value = fill_parameter(parameter.name, parameter.kind, "", words, tool.style).value
+        parameter.renew(words)
