@@ -111,11 +111,12 @@ def read_files(files: Iterable[str | Path]) -> tuple[Part, ...]:
     Raises InvalidParameterError when `files` is not a list of paths, ImageProcessingError for a broken image, and
     FileProcessingError for a file that is missing, empty, too large, binary, undecodable or not readable.
     """
-    paths = _paths(files)
+    paths = file_paths(files)
     return tuple(_read(path, label) for path, label in zip(paths, _labels(paths), strict=True))
 
 
-def _paths(files: object) -> list[Path]:
+def file_paths(files: object) -> list[Path]:
+    """Return the paths in `files`, without a look at the disk; raises InvalidParameterError as `read_files` does."""
     if isinstance(files, (str, bytes, os.PathLike, Mapping)) or not isinstance(files, Iterable):
         what = f"the single path {os.fspath(files)!r}" if isinstance(files, (str, os.PathLike)) else _kind(files)
         raise InvalidParameterError("files", f"files is {what}; pass a list of paths, such as files=['notes.md'].")

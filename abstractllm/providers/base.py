@@ -20,7 +20,7 @@ from abstractllm.errors import UnsupportedFeatureError, UnsupportedOperationErro
 from abstractllm.interface import AbstractLLMInterface, File, Tool
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.call import Call
-from abstractllm.providers.request import build_request, instance_config, naming_variable
+from abstractllm.providers.request import build_request, instance_config, listed, naming_variable, with_files_read
 from abstractllm.providers.run import Observer, Run, limited
 from abstractllm.streams import AsyncResponseStream, ResponseStream
 from abstractllm.threads import DaemonThreads, ForkSafeLock
@@ -197,9 +197,13 @@ class BaseProvider(AbstractLLMInterface):
         **params: Any,
     ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream:
         """Answer a prompt; see `AbstractLLMInterface.generate_async`."""
-        request = self._checked(prompt, system_prompt, files, stream, tools, params)
+        paths = listed(files)
+        request = self._checked(prompt, system_prompt, paths, stream, tools, params, unread=True)
         accumulator = ResponseAccumulator()
-        deltas = self._async_deltas(request, accumulator)
+        if paths:
+            deltas = self._deltas_after_reading(request, paths, accumulator)
+        else:
+            deltas = self._async_deltas(request, accumulator)
         if stream:
             return AsyncResponseStream(deltas, accumulator)
         return _collect(deltas, accumulator)
@@ -265,10 +269,17 @@ class BaseProvider(AbstractLLMInterface):
         stream: bool,
         tools: Sequence[Tool] | None,
         params: Mapping[str, Any],
+        *,
+        unread: bool = False,
     ) -> GenerateRequest:
-        """Build the request and refuse it here if it cannot work."""
+        """Build the request and refuse it here if it cannot work; `unread` leaves its files for later."""
         self._check_open()
-        request = build_request(self._config, prompt, system_prompt, files, stream, tools, params)
+        request = build_request(self._config, prompt, system_prompt, files, stream, tools, params, unread=unread)
+        self._refuse(request)
+        return request
+
+    def _refuse(self, request: GenerateRequest) -> None:
+        """Raise if the request cannot work."""
         check_request(
             request,
             self.get_capabilities(),
@@ -277,7 +288,6 @@ class BaseProvider(AbstractLLMInterface):
             provider=self.name,
         )
         self._check(request)
-        return request
 
     def _check_open(self) -> None:
         if self._closed:
@@ -297,6 +307,16 @@ class BaseProvider(AbstractLLMInterface):
             for delta in source:
                 yield run.accept(delta)
             run.finish()
+
+    async def _deltas_after_reading(
+        self, request: GenerateRequest, files: Sequence[File], accumulator: ResponseAccumulator
+    ) -> AsyncGenerator[GenerateResponse, None]:
+        """Read the files in a thread, so that the event loop goes on, and run the request with them."""
+        request = await asyncio.wrap_future(self._executor().submit(with_files_read, request, files))
+        self._refuse(request)
+        async with aclosing(self._async_deltas(request, accumulator)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def _async_deltas(
         self, request: GenerateRequest, accumulator: ResponseAccumulator

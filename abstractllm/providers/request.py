@@ -83,10 +83,13 @@ def build_request(
     stream: bool,
     tools: Sequence[Tool] | None,
     params: Mapping[str, Any],
+    *,
+    unread: bool = False,
 ) -> GenerateRequest:
     """Return the request that a call means, with `config` for what the call does not say.
 
-    Raises InvalidParameterError or FileProcessingError; nothing has been done by then but reading the files.
+    Raises InvalidParameterError or FileProcessingError; nothing has been done by then but reading the files. With
+    `unread`, not even that: the request is complete after `with_files_read`.
     """
     if not isinstance(stream, bool):
         raise InvalidParameterError("stream", f"stream={shown(stream)} is not valid: it must be True or False.")
@@ -97,7 +100,7 @@ def build_request(
     definitions = _definitions(tools)
     _check_combination(values, definitions)
     return GenerateRequest(
-        messages=_conversation(conversation, prompt, system_prompt, config.get("system_prompt"), files),
+        messages=_conversation(conversation, prompt, system_prompt, config.get("system_prompt"), files, unread),
         tools=definitions,
         stream=stream,
         model=config.get("model"),
@@ -111,12 +114,16 @@ def _conversation(
     system_prompt: str | None,
     default_system_prompt: str | None,
     files: Sequence[File] | None,
+    unread: bool,
 ) -> tuple[Message, ...]:
     """Put the conversation together: system prompt, earlier turns, the user's turn with its files."""
     messages = () if conversation is None else to_messages(conversation)
     if prompt is not None or not messages:
         messages = (*messages, Message("user", _prompt(prompt)))
-    messages = _with_files(messages, files)
+    if files is not None:
+        messages = _with_files(
+            messages, tuple(TextPart("", str(path)) for path in files) if unread else _read_parts(files)
+        )
     if messages[-1].role == "user" and _says_nothing(messages[-1].content):
         raise InvalidParameterError("messages", "The last turn is the user's and empty; give it the text to answer.")
     if system_prompt is None and all(message.role != "system" for message in messages):
@@ -143,13 +150,31 @@ def _prompt(prompt: object) -> str:
     return prompt
 
 
-def _with_files(messages: tuple[Message, ...], files: Sequence[File] | None) -> tuple[Message, ...]:
-    """Attach files before the text of the last turn, which must be the user's."""
-    if files is None:
-        return messages
+def _read_parts(files: Sequence[File]) -> tuple[Part, ...]:
     from abstractllm.files import read_files
 
-    parts = read_files(files)
+    return read_files(files)
+
+
+def listed(files: Sequence[File] | None) -> list[File]:
+    """Return the paths of files, without a look at the disk. Raises InvalidParameterError."""
+    if files is None:
+        return []
+    from abstractllm.files import file_paths
+
+    return list(file_paths(files))
+
+
+def with_files_read(request: GenerateRequest, files: Sequence[File]) -> GenerateRequest:
+    """Return a request that was built with these files `unread`, complete. Raises FileProcessingError."""
+    *before, last = request.messages
+    assert isinstance(last.content, tuple)
+    parts = (*_read_parts(files), *last.content[len(files) :])
+    return replace(request, messages=(*before, replace(last, content=parts)))
+
+
+def _with_files(messages: tuple[Message, ...], parts: tuple[Part, ...]) -> tuple[Message, ...]:
+    """Attach the parts of files before the text of the last turn, which must be the user's."""
     if not parts:
         return messages
     last = messages[-1]

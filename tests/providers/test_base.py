@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import gc
+import sys
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from abstractllm.accumulator import join
 from abstractllm.errors import (
+    FileProcessingError,
     GenerationError,
     InvalidParameterError,
     QuotaExceededError,
@@ -672,3 +674,50 @@ def test_a_kind_without_models_says_so():
         with pytest.raises(UnsupportedFeatureError, match="models"):
             ask_kind()
     assert BaseProvider.diagnose() == []
+
+
+class Attentive(Scripted):
+    """Remembers what it was asked."""
+
+    name = "attentive"
+
+    def _stream(self, request, call):
+        self.asked = request.messages[-1].text
+        yield from self.play(call)
+
+
+READERS: dict[str, int] = {}
+
+
+def note_reader(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("list-to-read.txt"):
+        READERS[str(arguments[0])] = threading.get_ident()
+
+
+sys.addaudithook(note_reader)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_event_loop_reads_no_files(tmp_path, stream):
+    file = tmp_path / "list-to-read.txt"
+    file.write_text("milk")
+    llm = Attentive("fine", END)
+    answer = await llm.generate_async("What?", files=[file], stream=stream)
+    if stream:
+        assert [delta.content async for delta in answer] == ["fine", ""]
+
+    assert "milk" in llm.asked
+    assert llm.asked.endswith("What?")
+    assert READERS.pop(str(file)) != threading.get_ident()
+
+
+async def test_files_that_cannot_be_read_raise_when_the_work_starts(tmp_path):
+    llm = Attentive("fine", END)
+    pending = llm.generate_async("What?", files=[tmp_path / "none.txt"])
+    with pytest.raises(FileProcessingError):
+        await pending
+    with pytest.raises(InvalidParameterError):
+        llm.generate_async("What?", files="none.txt")
+    with pytest.raises(InvalidParameterError):
+        llm.generate_async("What?", files=[tmp_path / "none.txt"], temperature=-1)
+    assert (await llm.generate_async("What?")).content == "fine"

@@ -232,21 +232,21 @@ class UntypedCapabilities(Blocking):
 
 
 class Uncritical(Blocking):
-    def _checked(self, prompt, system_prompt, files, stream, tools, params):
+    def _checked(self, prompt, system_prompt, files, stream, tools, params, *, unread=False):
         self._check_open()
-        return build_request(self._config, prompt, system_prompt, files, stream, tools, params)
+        return build_request(self._config, prompt, system_prompt, files, stream, tools, params, unread=unread)
 
 
 class IgnoresUnknown(Blocking):
-    def _checked(self, prompt, system_prompt, files, stream, tools, params):
+    def _checked(self, prompt, system_prompt, files, stream, tools, params, *, unread=False):
         known = {name: value for name, value in params.items() if not name.startswith("no_such")}
-        return super()._checked(prompt, system_prompt, files, stream, tools, known)
+        return super()._checked(prompt, system_prompt, files, stream, tools, known, unread=unread)
 
 
 class MendsValues(Blocking):
-    def _checked(self, prompt, system_prompt, files, stream, tools, params):
+    def _checked(self, prompt, system_prompt, files, stream, tools, params, *, unread=False):
         mended = {name: abs(value) if name == "temperature" else value for name, value in params.items()}
-        return super()._checked(prompt, system_prompt, files, stream, tools, mended)
+        return super()._checked(prompt, system_prompt, files, stream, tools, mended, unread=unread)
 
 
 class DeafToSystemPrompts(Blocking):
