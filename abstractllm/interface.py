@@ -133,7 +133,8 @@ class AbstractLLMInterface(ABC):
         """Answer a prompt without blocking the event loop; the same arguments, checks and results as `generate`.
 
         The result is a coroutine for the answer and, with `stream=True`, also an async iterator over its deltas,
-        so that the `await` before `async for` may be left out. Cancelling it ends the request.
+        so that the `await` before `async for` may be left out. Cancelling it ends the request. Files are read
+        in a thread when the work starts, so FileProcessingError is raised then.
         """
 
     def get_capabilities(self) -> Capabilities:
