@@ -37,11 +37,22 @@ def load_weights(path: Path, dtype: str) -> Any:
         if on_cpu(mx):
             lay_out_for_blas(model)
         mx.eval(model.parameters())
+        _keep_wired(mx)
     except AbstractLLMError:
         raise
     except Exception as error:
         raise _loading_error(path, error) from error
     return model
+
+
+def _keep_wired(mx: Any) -> None:
+    """On Metal, let as much memory stay wired as the system recommends, so that weights are never paged out.
+
+    mlx-lm's generation loops do the same, each time anew (`maybe_set_recommended_wired_limit`).
+    """
+    recommended = mx.device_info().get("max_recommended_working_set_size")
+    if recommended is not None:
+        mx.set_wired_limit(recommended)
 
 
 def _loading_error(path: Path, error: Exception) -> AbstractLLMError:

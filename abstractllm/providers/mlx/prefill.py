@@ -40,6 +40,8 @@ class PrefillBatch(Generic[Row]):
             self._caches.extend(caches)
         self.rows += rows
         self._rest += [row.prompt[:-1] for row in rows]
+        for row in rows:
+            row.progress(0, len(row.prompt))
 
     def step(self, most: int) -> None:
         """Compute up to `most` further tokens of every prompt.
