@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,9 +25,11 @@ from optimiser import Optimiser
 from tokenizer import assistant_mask, chat_template, word_pieces
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 SHIPPED = Path(__file__).parents[2] / "abstractllm" / "embedded"
 Example = tuple[list[int], list[bool]]
+Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -42,8 +45,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--other-rate", type=float, default=0.003)
     parser.add_argument("--processes", type=int, default=2, help="on the CPU")
+    parser.add_argument("--piece", type=int, default=3072, help="padded tokens of one forward pass; a GPU wants 65536 or so, and more --tokens")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make data ahead, for a GPU")
     parser.add_argument("--save-every", type=int, default=100)
     return parser.parse_args()
+
+
+def budget(seen: int, tokens: int) -> int:
+    """How many tokens the step after ``seen`` tokens has; later ones have ``tokens``."""
+    return tokens // 2 if seen < 10_000_000 else tokens
 
 
 class Source:
@@ -54,17 +64,13 @@ class Source:
         self.template = chat_template(options.template)
         self.pieces = word_pieces(self.tokenizer)
         self.seed, self.rank, self.world, self.tokens = options.seed, rank, world, options.tokens
-        self.longest = 1280
-
-    def budget(self, seen: int) -> int:
-        """How many tokens the step after ``seen`` tokens has."""
-        return self.tokens // 2 if seen < 10_000_000 else self.tokens
+        self.longest, self.piece = 1280, options.piece
 
     def examples(self, step: int, seen: int) -> list[Example]:
-        """About ``budget`` tokens of conversations, the shortest first; the same in every process."""
+        """The tokens of a step, or a few more, of conversations, the shortest first; the same in every process."""
         rng = Random(f"{self.seed}/{step}")
         words, found, total = Words(rng, pieces=self.pieces), [], 0
-        while total < self.budget(seen):
+        while total < budget(seen, self.tokens):
             talk = sample(words, seen)
             tokens = self.tokenizer.encode(self.template.render(messages=talk.messages, tools=talk.tools)).ids
             if len(tokens) <= self.longest:
@@ -72,8 +78,8 @@ class Source:
                 total += len(tokens)
         return sorted(found, key=lambda example: len(example[0]))
 
-    def batches(self, step: int, seen: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Our share of the step: tokens, weights of the loss and positions, in pieces of at most about 3,000 padded tokens.
+    def batches(self, step: int, seen: int) -> list[Batch]:
+        """Our share of the step: tokens, weights of the loss and positions, in pieces of at most ``piece`` padded tokens.
 
         The weights of all processes together have the sum ``world``.
         """
@@ -81,17 +87,17 @@ class Source:
         examples = self.examples(step, seen)
         scale = self.world / sum(sum(mask) for _, mask in examples)
         for example in fair_share(examples, self.rank, self.world):
-            if pieces[-1] and not fits(pieces[-1], len(example[0])):
+            if pieces[-1] and not fits(pieces[-1], len(example[0]), self.piece):
                 pieces.append([])
             pieces[-1].append(example)
         rng = np.random.default_rng([self.seed, step, self.rank])
         return [pad(piece, rng, scale, stretch=seen > 8_000_000) for piece in pieces]
 
 
-def fits(piece: list[Example], length: int) -> bool:
-    """Whether a longer example may join ``piece``: at most about 3,000 padded tokens, an eighth of them padding."""
+def fits(piece: list[Example], length: int, most: int) -> bool:
+    """Whether a longer example may join ``piece``: at most ``most`` padded tokens, an eighth of them padding."""
     padded = rounded_up(length, 32) * (len(piece) + 1)
-    return padded <= 3072 and padded * 7 <= 8 * (length + sum(len(tokens) for tokens, _ in piece))
+    return padded <= most and padded * 7 <= 8 * (length + sum(len(tokens) for tokens, _ in piece))
 
 
 def fair_share(examples: list[Example], rank: int, world: int) -> list[Example]:
@@ -105,12 +111,30 @@ def fair_share(examples: list[Example], rank: int, world: int) -> list[Example]:
     return shares[rank][::-1]
 
 
+class Steps(Dataset[list[Batch]]):
+    """The batches of every step by its number, given what was seen before ``first``; may be asked in any process."""
+
+    def __init__(self, options: argparse.Namespace, rank: int, world: int, first: int, seen: int) -> None:
+        self.options, self.rank, self.world, self.first = options, rank, world, first
+        self.seen = [seen]
+        for _ in range(first, options.steps):
+            self.seen.append(self.seen[-1] + budget(self.seen[-1], options.tokens))
+
+    @cached_property
+    def source(self) -> Source:
+        """Made where it is used, since templates cannot be sent to another process."""
+        return Source(self.options, self.rank, self.world)
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        return self.source.batches(step, self.seen[step - self.first])
+
+
 def rounded_up(number: int, unit: int) -> int:
     """The next multiple of ``unit``: few different shapes mean few kernels to prepare."""
     return -(-number // unit) * unit
 
 
-def pad(examples: list[Example], rng: np.random.Generator, scale: float, stretch: bool) -> tuple[Tensor, Tensor, Tensor]:
+def pad(examples: list[Example], rng: np.random.Generator, scale: float, stretch: bool) -> Batch:
     """Stack ``examples``: weight ``scale`` on the assistant's tokens, 0.15 of it on a fifth of the others.
 
     ``stretch`` opens a gap in the positions of some rows, so that long contexts are not new to the model.
@@ -156,14 +180,12 @@ class Trainer:
         self.net = TinyChat(ModelConfig()).to(self.device)
         self.average = {name: p.detach().clone() for name, p in self.net.named_parameters()}
         self.optimiser = Optimiser(self.net, rank, world, options.matrix_rate, options.other_rate)
-        self.source = Source(options, rank, world)
         self.step = self.seen = 0
         if (options.out / "last.pt").exists():
             self.load(torch.load(options.out / "last.pt", map_location=self.device))
 
-    def train_step(self) -> tuple[float, float]:
+    def train_step(self, batches: list[Batch]) -> tuple[float, float]:
         """One update; the mean loss and the norm of the gradient."""
-        batches = self.source.batches(self.step, self.seen)
         self.net.zero_grad(set_to_none=True)
         loss_sum = 0.0
         for batch in batches:
@@ -173,7 +195,7 @@ class Trainer:
         norm = self.share_gradients()
         self.optimiser.step(rate(self.step, self.options))
         self.step += 1
-        self.seen += self.source.budget(self.seen)
+        self.seen += budget(self.seen, self.options.tokens)
         keep = min(0.99, self.step / (self.step + 20))
         for name, p in self.net.named_parameters():
             self.average[name].lerp_(p.detach(), 1 - keep)
@@ -212,8 +234,10 @@ class Trainer:
     def run(self) -> None:
         """Train to the last step."""
         began, first = time.time(), self.seen
-        while self.step < self.options.steps:
-            loss, norm = self.train_step()
+        steps = Steps(self.options, self.rank, self.world, self.step, self.seen)
+        order = range(self.step, self.options.steps)
+        for batches in DataLoader(steps, batch_size=None, sampler=order, num_workers=self.options.workers):
+            loss, norm = self.train_step(batches)
             if self.rank == 0 and self.step % 10 == 0:
                 speed = (self.seen - first) / (time.time() - began)
                 print(f"{time.strftime('%H:%M:%S')} step {self.step} seen {self.seen / 1e6:.2f}M loss {loss:.4f} norm {norm:.2f} rate {rate(self.step, self.options):.3f} tok/s {speed:.0f}", flush=True)

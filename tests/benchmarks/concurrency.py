@@ -87,12 +87,14 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", nargs="+", choices=("shipped", "28m"), default=("shipped", "28m"))
     options = parser.parse_args()
     print(machine(), "\n")
     import_mlx()
     with tempfile.TemporaryDirectory() as folder:
-        models = {"shipped model": embedded.PATH, "random 28M": random_model(Path(folder) / "28m", LLAMA_28M)}
-        for name, path in models.items():
+        big = random_model(Path(folder) / "28m", LLAMA_28M)
+        models = {"shipped": ("shipped model", embedded.PATH), "28m": ("random 28M", big)}
+        for name, path in (models[model] for model in options.models):
             for streams in options.streams:
                 _contest(name, path, streams, options.tokens, options.rounds)
 
