@@ -197,13 +197,11 @@ class BaseProvider(AbstractLLMInterface):
         **params: Any,
     ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream:
         """Answer a prompt; see `AbstractLLMInterface.generate_async`."""
+        self._check_open()
         paths = listed(files)
         request = self._checked(prompt, system_prompt, paths, stream, tools, params, unread=True)
         accumulator = ResponseAccumulator()
-        if paths:
-            deltas = self._deltas_after_reading(request, paths, accumulator)
-        else:
-            deltas = self._async_deltas(request, accumulator)
+        deltas = self._async_deltas(request, accumulator, paths)
         if stream:
             return AsyncResponseStream(deltas, accumulator)
         return _collect(deltas, accumulator)
@@ -308,28 +306,27 @@ class BaseProvider(AbstractLLMInterface):
                 yield run.accept(delta)
             run.finish()
 
-    async def _deltas_after_reading(
-        self, request: GenerateRequest, files: Sequence[File], accumulator: ResponseAccumulator
-    ) -> AsyncGenerator[GenerateResponse, None]:
-        """Read the files in a thread, so that the event loop goes on, and run the request with them."""
-        request = await asyncio.wrap_future(self._executor().submit(with_files_read, request, files))
-        self._refuse(request)
-        async with aclosing(self._async_deltas(request, accumulator)) as deltas:
-            async for delta in deltas:
-                yield delta
-
     async def _async_deltas(
-        self, request: GenerateRequest, accumulator: ResponseAccumulator
+        self, request: GenerateRequest, accumulator: ResponseAccumulator, unread: Sequence[File] = ()
     ) -> AsyncGenerator[GenerateResponse, None]:
-        """Run the request on an event loop; no step of a blocking generator runs there."""
+        """Run the request on an event loop; no step of a blocking generator runs there, and no file is read there."""
         with self._run(request, accumulator) as run:
+            begun = self._after_reading(run, unread) if unread else self._async_source(request, run.call)
             async with (
-                aclosing(self._async_source(request, run.call)) as source,
+                aclosing(begun) as source,
                 aclosing(limited(source, run.call)) as deltas,
             ):
                 async for delta in deltas:
                     yield run.accept(delta)
             run.finish()
+
+    async def _after_reading(self, run: Run, files: Sequence[File]) -> AsyncGenerator[GenerateResponse, None]:
+        """Read the files in a thread, then run the request with them."""
+        run.request = await asyncio.wrap_future(self._executor().submit(with_files_read, run.request, files))
+        self._refuse(run.request)
+        async with aclosing(self._async_source(run.request, run.call)) as source:
+            async for delta in source:
+                yield delta
 
     def _async_source(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
         if self._has("_astream"):

@@ -47,7 +47,7 @@ class Run:
     ) -> None:
         self.call = Call(request.timeout)
         self._provider = provider
-        self._request = request
+        self.request = request
         self._accumulator = accumulator
         self._observers = observers
         self._tool_calls = 0
@@ -103,7 +103,7 @@ class Run:
             return
         response = None if kind == "started" else self._accumulator.response
         seconds = time.monotonic() - self.call.started
-        event = GenerationEvent(kind, self._provider, self._request, response, error, seconds)
+        event = GenerationEvent(kind, self._provider, self.request, response, error, seconds)
         for observer in list(self._observers):
             try:
                 observer(event)

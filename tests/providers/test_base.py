@@ -721,3 +721,57 @@ async def test_files_that_cannot_be_read_raise_when_the_work_starts(tmp_path):
     with pytest.raises(InvalidParameterError):
         llm.generate_async("What?", files=[tmp_path / "none.txt"], temperature=-1)
     assert (await llm.generate_async("What?")).content == "fine"
+
+
+class Occupied(Attentive):
+    """Has one thread, which its first request keeps until it is let go."""
+
+    name = "occupied"
+    max_threads = 1
+
+    def __init__(self, *script, **settings):
+        super().__init__(*script, **settings)
+        self.busy, self.let_go = threading.Event(), threading.Event()
+
+    def _stream(self, request, call):
+        self.busy.set()
+        self.let_go.wait(30)
+        yield from super()._stream(request, call)
+
+
+async def occupied():
+    llm = Occupied("fine", END)
+    first = asyncio.ensure_future(llm.generate_async("Hi"))
+    await asyncio.to_thread(llm.busy.wait)
+    return llm, first
+
+
+async def test_a_deadline_counts_the_reading_of_files(tmp_path):
+    (tmp_path / "a.txt").write_text("milk")
+    llm, first = await occupied()
+    with pytest.raises(RequestTimeoutError):
+        await llm.generate_async("What?", files=[tmp_path / "a.txt"], timeout=0.2)
+    llm.let_go.set()
+    assert (await first).content == "fine"
+
+
+async def test_closing_while_files_wait_to_be_read_is_no_cancellation(tmp_path):
+    (tmp_path / "a.txt").write_text("milk")
+    llm, first = await occupied()
+    waiting = asyncio.ensure_future(llm.generate_async("What?", files=[tmp_path / "a.txt"]))
+    while "started" not in llm.heard[1:]:
+        await asyncio.sleep(0)
+    await llm.aclose()
+    llm.let_go.set()
+    results = await asyncio.gather(first, waiting, return_exceptions=True)
+
+    assert [type(result) for result in results] == [UnsupportedOperationError] * 2
+    assert llm.heard.count("failed") == 2
+
+
+async def test_observers_see_the_request_with_its_files(tmp_path):
+    (tmp_path / "a.txt").write_text("milk")
+    llm = Attentive("fine", END)
+    await llm.generate_async("What?", files=[tmp_path / "a.txt"])
+
+    assert "milk" in llm.events[-1].request.messages[-1].text

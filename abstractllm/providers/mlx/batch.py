@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
@@ -23,7 +24,7 @@ ROWS = 32
 
 PREFILL_ROWS = 8
 PREFILL_STEP = 512
-"""Prompts that are computed together, and tokens of each per step: what a running stream may have to wait for."""
+"""Prompts that are computed together, and tokens per step: of each of them, or of all while running rows wait."""
 
 BURST_SECONDS = 0.01
 """Longest wait of an idle engine for requests that are on their way, so that a burst starts as one batch."""
@@ -150,13 +151,25 @@ class BatchEngine:
         entering = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         if entering:
             self._prefill.join(entering)
-        self._prefill.step(PREFILL_STEP)
+            self._move_ready()
+        self._prefill.step(self._chunk())
+        self._move_ready()
+
+    def _chunk(self) -> int:
+        """Return how many tokens of each prompt may be computed in this step: fewer when running rows wait for it."""
+        return PREFILL_STEP // max(1, len(self._prefill.rows)) if self._decode.rows else PREFILL_STEP
+
+    def _move_ready(self) -> None:
         ready = self._prefill.take_ready()
         if ready is not None:
             self._decode.join(*ready)
 
     def fail_all(self, cause: Exception) -> None:
-        """End every request with an error that this one caused, and start afresh with the next one."""
+        """End every request with an error that this one caused, and start afresh with the next one.
+
+        Whoever keeps the error must not keep the caches, so the frames of the failure let go of them.
+        """
+        traceback.clear_frames(cause.__traceback__)
         self._end_all(lambda: _broken(cause))
 
     def _end_all(self, make_error: Callable[[], Exception]) -> None:
@@ -191,9 +204,10 @@ class BatchEngine:
             return True
 
     def _rest(self) -> None:
-        """The last request has ended: give buffers back."""
+        """The last request has ended: give buffers back, those of a step that nobody needs any more too."""
         import mlx.core as mx
 
+        mx.synchronize()
         mx.clear_cache()
         if self.on_idle is not None:
             self.on_idle()

@@ -19,10 +19,14 @@ def can_be_merged(model: Any) -> bool:
 
 
 class RowCaches:
-    """One cache per layer, each for all rows. `layers` is what a model takes as its `cache`."""
+    """One cache per layer, each for all rows. `layers` is what a model takes as its `cache`.
+
+    `may_be_padded` is False where padding would run through a recurrent state: not all models of mlx-lm leave it out.
+    """
 
     def __init__(self, layers: list[Any], rows: int, merged: bool) -> None:
         self.layers = layers
+        self.may_be_padded = not any(_recurrent(layer) for layer in layers)
         self._rows = rows
         self._merged = merged
 
@@ -94,3 +98,12 @@ class RowCaches:
         if not self._merged:
             self.layers = [layer.merge([layer]) for layer in self.layers]
             self._merged = True
+
+
+def _recurrent(layer: Any) -> bool:
+    """Whether a cache is a state that every token changes, or holds one."""
+    from mlx_lm.models.cache import ArraysCache, CacheList
+
+    if isinstance(layer, CacheList):
+        return any(_recurrent(part) for part in layer.caches)
+    return isinstance(layer, ArraysCache)

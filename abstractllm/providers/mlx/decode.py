@@ -48,13 +48,14 @@ class DecodeBatch(Generic[Row]):
         """Take in rows whose prompts are computed, all but the last token."""
         import mlx.core as mx
 
+        self.rows += rows  # first of all, so that a failure below finds them here
         inputs = mx.array([row.prompt[-1] for row in rows], dtype=mx.uint32)
         if self._caches is None:
             self._caches, self._inputs = caches, inputs
         else:
             self._caches.extend(caches)
             self._inputs = mx.concatenate([self._inputs, inputs])
-        self.rows += rows
+            _start(self._inputs)
         self._remaining += [row.max_tokens for row in rows]
         self._arrange()
 
@@ -76,8 +77,7 @@ class DecodeBatch(Generic[Row]):
         logits = self._model(self._inputs[:, None], cache=self._caches.layers)[:, -1, :]
         self._inputs = self._sample(logits)
         self._unread = len(self.rows)
-        launch: Callable[[Any], None] = mx.async_eval
-        launch(self._inputs)
+        _start(self._inputs)
         self._steps += 1
         if self._steps % EVALUATE_EVERY == 0:
             self._caches.evaluate()
@@ -121,7 +121,16 @@ class DecodeBatch(Generic[Row]):
             return
         self._caches.keep(kept)
         self._inputs = self._inputs[mx.array(kept)]
+        _start(self._inputs)
         self._arrange()
+
+
+def _start(array: Any) -> None:
+    """Have an array computed while Python goes on. New inputs are: else they could be read only after the next pass."""
+    import mlx.core as mx
+
+    compute: Callable[[Any], None] = mx.async_eval
+    compute(array)
 
 
 def _chosen(sampler: Sampler | None, logits: Any) -> Any:

@@ -30,34 +30,43 @@ class PrefillBatch(Generic[Row]):
         self._model = model
         self._rest: list[list[int]] = []
         self._caches: RowCaches | None = None
+        self._short_turn = False
 
     def join(self, rows: list[Row]) -> None:
         """Take prompts in, with empty caches."""
+        self.rows += rows  # first of all, so that a failure below finds them here
+        self._rest += [row.prompt[:-1] for row in rows]
         caches = RowCaches.new(self._model, len(rows))
         if self._caches is None:
             self._caches = caches
         else:
             self._caches.extend(caches)
-        self.rows += rows
-        self._rest += [row.prompt[:-1] for row in rows]
         for row in rows:
             row.progress(0, len(row.prompt))
 
     def step(self, most: int) -> None:
-        """Compute up to `most` further tokens of every prompt.
-
-        When one has little left, the others get no more than twice as much, so that a short prompt need not wait
-        for a long one, and little is computed for padding.
-        """
-        unfinished = [len(rest) for rest in self._rest if rest]
-        if not unfinished or len(unfinished) < len(self._rest):
-            return  # some are ready to be taken out first
-        longest = min(most, max(SHORTEST_CHUNK, 2 * min(unfinished)))
-        chunks = [rest[:longest] for rest in self._rest]
-        self._rest = [rest[longest:] for rest in self._rest]
+        """Compute up to `most` further tokens of every prompt. Those that are ready must have been taken out."""
+        if not self.rows:
+            return
+        length = self._chunk_length(most)
+        chunks = [rest[:length] for rest in self._rest]
+        self._rest = [rest[length:] for rest in self._rest]
         self._compute(chunks)
         for row, rest in zip(self.rows, self._rest, strict=True):
             row.progress(len(row.prompt) - 1 - len(rest), len(row.prompt))
+
+    def _chunk_length(self, most: int) -> int:
+        """Return how many tokens of each prompt come next.
+
+        Every other time the chunk is short enough for the prompt with the least left, so that a short prompt need not
+        wait for a long one; the other times the long one gets on.
+        """
+        assert self._caches is not None
+        least = min(len(rest) for rest in self._rest)
+        if not self._caches.may_be_padded:
+            return min(most, least)
+        self._short_turn = not self._short_turn
+        return min(most, max(SHORTEST_CHUNK, 2 * least)) if self._short_turn else most
 
     def _compute(self, chunks: list[list[int]]) -> None:
         import mlx.core as mx

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import weakref
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -261,6 +263,18 @@ MAMBA = {
     "ssm_state_size": 16,
     "max_position_embeddings": 2048,
 }
+MAMBA_1 = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "state_size": 16,
+    "num_hidden_layers": 2,
+    "conv_kernel": 4,
+    "use_bias": False,
+    "use_conv_bias": True,
+    "time_step_rank": 2,
+    "tie_word_embeddings": True,
+}
 HYBRID = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
@@ -284,6 +298,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "sliding windows": ("llama", LLAMA | SLIDING, {"KVCache", "RotatingKVCache"}),
     "sliding windows, other order": ("gemma3_text", LLAMA | GEMMA, {"KVCache", "RotatingKVCache"}),
     "state space": ("mamba2", MAMBA, {"ArraysCache"}),
+    "state space that knows no padding": ("mamba", MAMBA_1, {"ArraysCache"}),
     "convolution and attention": ("lfm2", HYBRID, {"KVCache", "ArraysCache"}),
 }
 
@@ -372,3 +387,94 @@ def test_a_model_whose_caches_cannot_be_merged_serves_one_request_after_another(
         assert [row.tokens for row in rows] == alone
 
     mlx_thread().run(serve).result()
+
+
+def frail_cache() -> Any:
+    """A kind of cache to which nothing can be added any more once `broken` is set."""
+    from mlx_lm.models.cache import BatchKVCache, KVCache
+
+    class Frail(KVCache):
+        broken = False
+
+        @classmethod
+        def merge(cls, caches: Any) -> Any:
+            check()
+            return FrailBatch.merge(caches)
+
+    class FrailBatch(BatchKVCache):
+        def extend(self, other: Any) -> None:
+            check()
+            super().extend(other)
+
+    def check() -> None:
+        if Frail.broken:
+            raise MemoryError("no room")
+
+    return Frail
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_rows_that_are_joining_when_the_batch_breaks_end_too(steps: int) -> None:
+    """With 0 steps the second row breaks the batch as it enters, with 1 as it goes on to its first token."""
+
+    def serve() -> None:
+        model, cache = random_network("llama", LLAMA), frail_cache()
+        model.make_cache = lambda: [cache() for _ in range(3)]
+        engine = BatchEngine(model, [])
+        rows = [Recorder([1, 2, 3], max_tokens=50), Recorder([4] * 700, max_tokens=5), Recorder([5, 6], max_tokens=5)]
+        engine.add(rows[0])
+        engine.step()
+        engine.step()
+        for row in rows[1:]:
+            engine.add(row)
+        for _ in range(steps):
+            engine.step()
+        cache.broken = True
+        while engine.busy:
+            engine.step()
+        assert [[type(end) for end in row.ends] for row in rows] == [[GenerationError]] * 3
+
+    mlx_thread().run(serve).result()
+
+
+def test_whoever_keeps_the_error_of_a_batch_keeps_none_of_its_caches(bench: Bench) -> None:
+    def broken(logits: Any) -> Any:
+        raise RuntimeError("sampler is broken")
+
+    row = Recorder([1, 2, 3], sampler=broken)
+    bench.add(row)
+    batch = weakref.ref(bench.engine._decode)
+    bench.run()
+    gc.collect()
+
+    assert isinstance(row.ends[0], GenerationError)
+    assert batch() is None
+
+
+class Watched(Recorder):
+    """A row that remembers how far its prompt was after each piece."""
+
+    def progress(self, done: int, total: int) -> None:
+        self.pieces = [*getattr(self, "pieces", []), done]
+
+
+@pytest.mark.parametrize("length", [1, 20])
+def test_a_long_prompt_gets_on_while_short_ones_keep_coming(bench: Bench, length: int) -> None:
+    long = Watched([3] * 2000, max_tokens=1)
+    bench.add(long)
+    for _ in range(16):
+        bench.add(Recorder([4] * length, max_tokens=2))
+        bench.on_thread(bench.engine.step)
+    assert long.pieces[-1] >= 1500
+    bench.run()
+    assert long.ends == ["length"]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one(bench: Bench) -> None:
+    long, short = Watched([3] * 2000, max_tokens=1), Recorder([4] * 20, max_tokens=1)
+    bench.add(long, short)
+    bench.run(steps=4)
+
+    assert short.ends == ["length"]
+    assert not long.ends
+    bench.run()
