@@ -52,6 +52,29 @@ def answers(folder: Path, cases: list[Case]) -> list[str]:
     return found
 
 
+def leaves(value: Any) -> int:
+    """How many values there are to copy, inside lists and objects too."""
+    if isinstance(value, (list, dict)):
+        return sum(leaves(item) for item in (value.values() if isinstance(value, dict) else value))
+    return 1
+
+
+def size(case: Case) -> str:
+    """How much a call has to carry."""
+    calls = json.loads(case.expected)
+    values = sum(leaves(call["arguments"]) for call in calls)
+    return "two calls" if len(calls) > 1 else f"one call, {values} values" if values < 4 else "one call, 4 or more values"
+
+
+def report_sizes(cases: list[Case], found: list[str]) -> None:
+    """The first skill by the number of values to copy."""
+    judged = [(size(case), case.right(answer)) for case, answer in zip(cases, found, strict=True) if case.skill[0] == "1"]
+    total, right = Counter(name for name, _ in judged), Counter(name for name, good in judged if good)
+    print("\n| calls | cases | right |\n|---|---|---|")
+    for name in sorted(total):
+        print(f"| {name} | {total[name]} | {100 * right[name] / total[name]:.1f}% |")
+
+
 def report(cases: list[Case], found: list[str], errors: int) -> None:
     """A Markdown table, then the wrong answers."""
     total = Counter(case.skill for case in cases)
@@ -60,6 +83,7 @@ def report(cases: list[Case], found: list[str], errors: int) -> None:
     print("| skill | cases | right |\n|---|---|---|")
     for skill in sorted(total):
         print(f"| {skill} | {total[skill]} | {100 * (1 - missed[skill] / total[skill]):.1f}% |")
+    report_sizes(cases, found)
     shown: Counter[str] = Counter()
     for case, answer in wrong:
         shown[case.skill] += 1
