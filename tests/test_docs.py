@@ -374,7 +374,7 @@ def test_a_fence_may_hold_fences():
 def test_numbers_are_those_of_the_code():
     mlx, files = page("mlx.md"), page("files-and-tools.md")
     assert f"`max_tokens` is {MLX_MAX_TOKENS} where" in mlx
-    assert f"up to {batch.PREFILL_ROWS} prompts at a time, {batch.PREFILL_STEP} tokens" in mlx
+    assert f"up to {batch.PREFILL_ROWS} prompts at a time: {batch.PREFILL_STEP} tokens" in mlx
     assert f"up to {batch.ROWS} running requests" in mlx
     assert f"up to {batch.BURST_SECONDS * 1000:g} ms" in mlx
     assert f"up to {MAX_TEXT_BYTES // 2**20} MiB" in files
