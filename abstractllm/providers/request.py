@@ -121,9 +121,7 @@ def _conversation(
     if prompt is not None or not messages:
         messages = (*messages, Message("user", _prompt(prompt)))
     if files is not None:
-        messages = _with_files(
-            messages, tuple(TextPart("", str(path)) for path in files) if unread else _read_parts(files)
-        )
+        messages = _with_files(messages, _unread_parts(files) if unread else _read_parts(files))
     if messages[-1].role == "user" and _says_nothing(messages[-1].content):
         raise InvalidParameterError("messages", "The last turn is the user's and empty; give it the text to answer.")
     if system_prompt is None and all(message.role != "system" for message in messages):
@@ -154,6 +152,10 @@ def _read_parts(files: Sequence[File]) -> tuple[Part, ...]:
     from abstractllm.files import read_files
 
     return read_files(files)
+
+
+def _unread_parts(files: Sequence[File]) -> tuple[Part, ...]:
+    return tuple(TextPart("", str(path)) for path in files)
 
 
 def listed(files: Sequence[File] | None) -> list[File]:

@@ -184,10 +184,7 @@ class BatchEngine:
 
         MLX ends the process with an abort when a stream's thread goes while the stream still has work.
         """
-        import mlx.core as mx
-
         self._end_all(lambda: copy.copy(error))
-        mx.synchronize()
 
     def _hand_over(self, row: Row, token: int, last: bool) -> bool:
         """Give a token to its request; True when that has ended."""
@@ -207,10 +204,12 @@ class BatchEngine:
         """The last request has ended: give buffers back, those of a step that nobody needs any more too."""
         import mlx.core as mx
 
-        mx.synchronize()
-        mx.clear_cache()
-        if self.on_idle is not None:
-            self.on_idle()
+        try:
+            mx.synchronize()
+            mx.clear_cache()
+        finally:
+            if self.on_idle is not None:
+                self.on_idle()
 
 
 def _broken(error: Exception) -> GenerationError:

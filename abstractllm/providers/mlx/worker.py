@@ -167,7 +167,7 @@ class MLXThread:
                     engine.step()
             except Exception as error:  # an engine that fails must not take the others and the thread with it
                 logger.exception("An MLX engine failed; its requests end with this error")
-                engine.fail_all(error)
+                _fail(engine, error)
 
     def _take_in(self) -> bool:
         """Run what has been posted; wait for something when there is no other work. False at the end."""
@@ -197,6 +197,14 @@ class MLXThread:
             return self._inbox.get()
         patience = min(engine.patience for engine in busy)
         return self._inbox.get(timeout=patience) if patience else self._inbox.get_nowait()
+
+
+def _fail(engine: Engine, cause: Exception) -> None:
+    """End every request of an engine. Whatever fails on the way, such as a lost device, must not take the thread."""
+    try:
+        engine.fail_all(cause)
+    except Exception:
+        logger.exception("An MLX engine failed again while it ended its requests")
 
 
 _lock = ForkSafeLock()

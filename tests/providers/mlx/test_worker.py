@@ -67,6 +67,14 @@ class Broken:
         self.busy = False
 
 
+class Hopeless(Broken):
+    """An engine that fails once more while it ends its requests, as one whose device is lost does."""
+
+    def fail_all(self, cause: Exception) -> None:
+        super().fail_all(cause)
+        raise RuntimeError("the device is lost")
+
+
 def test_everything_runs_in_one_thread_in_order() -> None:
     thread = mlx_thread()
     names: list[str] = []
@@ -143,3 +151,12 @@ def test_a_process_ends_with_a_stream_unfinished(time: int) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "leaving"
     assert "Traceback" not in result.stderr
+
+
+def test_an_engine_that_fails_twice_leaves_the_thread_working() -> None:
+    thread, engine = mlx_thread(), Hopeless()
+    thread.post(lambda: thread.add_engine(engine))
+
+    assert isinstance(engine.failed.result(), MemoryError)
+    assert thread.run(lambda: 7).result(10) == 7
+    thread.run(lambda: thread.remove_engine(engine)).result(10)
