@@ -29,6 +29,9 @@ from abstractllm.types import GenerateRequest, GenerateResponse
 API_VERSION = 1
 """Major version of the provider API; a provider made for another one is refused when it is asked for."""
 
+_READERS = 16
+"""Threads that read files for async callers; further ones wait for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -74,7 +77,7 @@ class BaseProvider(AbstractLLMInterface):
         self.observers: list[Observer] = []
         self._closed = False
         self._calls: set[Call] = set()
-        self._threads: DaemonThreads | None = None
+        self._threads: dict[str, DaemonThreads] = {}
         self._state = ForkSafeLock()
         super().__init__(self._configured(given))
 
@@ -217,10 +220,10 @@ class BaseProvider(AbstractLLMInterface):
         """End what still runs and give everything back. Safe to call twice; no request is taken afterwards."""
         with self._state:
             self._closed = True
-            calls, threads = list(self._calls), self._threads
+            calls, executors = list(self._calls), list(self._threads.values())
         for call in calls:
             call.close()
-        if threads is not None:
+        for threads in executors:
             threads.shutdown(wait=False, cancel_futures=True)
         self.unload()
 
@@ -310,7 +313,7 @@ class BaseProvider(AbstractLLMInterface):
         self, request: GenerateRequest, accumulator: ResponseAccumulator, unread: Sequence[File] = ()
     ) -> AsyncGenerator[GenerateResponse, None]:
         """Run the request on an event loop; no step of a blocking generator runs there, and no file is read there."""
-        with self._run(request, accumulator) as run:
+        with self._run(request, accumulator, complete=not unread) as run:
             begun = self._after_reading(run, unread) if unread else self._async_source(request, run.call)
             async with (
                 aclosing(begun) as source,
@@ -322,8 +325,9 @@ class BaseProvider(AbstractLLMInterface):
 
     async def _after_reading(self, run: Run, files: Sequence[File]) -> AsyncGenerator[GenerateResponse, None]:
         """Read the files in a thread, then run the request with them."""
-        run.request = await asyncio.wrap_future(self._executor().submit(with_files_read, run.request, files))
+        run.request = await asyncio.wrap_future(self._readers().submit(with_files_read, run.request, files))
         self._refuse(run.request)
+        run.start()
         async with aclosing(self._async_source(run.request, run.call)) as source:
             async for delta in source:
                 yield delta
@@ -338,20 +342,30 @@ class BaseProvider(AbstractLLMInterface):
         return getattr(type(self), primitive) is not getattr(BaseProvider, primitive)
 
     def _executor(self) -> DaemonThreads:
+        return self._threads_named(f"abstractllm-{self.name}", self.max_threads)
+
+    def _readers(self) -> DaemonThreads:
+        """Return threads of their own for files: a slow disk must hold up no request that needs none."""
+        return self._threads_named(f"abstractllm-{self.name}-files", _READERS)
+
+    def _threads_named(self, name: str, limit: int) -> DaemonThreads:
         with self._state:
             self._check_open()
-            if self._threads is None:
-                self._threads = DaemonThreads(self.max_threads, f"abstractllm-{self.name}")
-            return self._threads
+            if name not in self._threads:
+                self._threads[name] = DaemonThreads(limit, name)
+            return self._threads[name]
 
     @contextmanager
-    def _run(self, request: GenerateRequest, accumulator: ResponseAccumulator) -> Iterator[Run]:
-        """Follow one request from its start to its end, whichever way it ends."""
+    def _run(
+        self, request: GenerateRequest, accumulator: ResponseAccumulator, *, complete: bool = True
+    ) -> Iterator[Run]:
+        """Follow one request to its end, whichever way it ends; one that is not `complete` yet is started later."""
         run = Run(self.name, request, accumulator, self.observers)
         self._calls.add(run.call)
         try:
             self._check_open()  # after the call was added: either `close` cancels it, or it is refused here
-            run.notify("started")
+            if complete:
+                run.start()
             yield run
         except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt) as error:
             if isinstance(error, asyncio.CancelledError) and run.call.closed and not _is_cancelled():

@@ -25,6 +25,7 @@ EventKind = Literal["started", "finished", "failed", "cancelled"]
 class GenerationEvent:
     """What observers are told: a request has started, finished, failed or been cancelled.
 
+    A request starts when its files have been read and it has been checked; one that fails before is not told of.
     `response` is what had arrived by then, `seconds` the time since the start.
     """
 
@@ -51,6 +52,12 @@ class Run:
         self._accumulator = accumulator
         self._observers = observers
         self._tool_calls = 0
+        self._has_started = False
+
+    def start(self) -> None:
+        """Tell the observers that the request, now complete, has started."""
+        self._has_started = True
+        self.notify("started")
 
     def accept(self, delta: GenerateResponse) -> GenerateResponse:
         """Return the delta in the form that users see, having joined it to the answer.
@@ -98,8 +105,8 @@ class Run:
         )
 
     def notify(self, kind: EventKind, error: BaseException | None = None) -> None:
-        """Tell the observers. One that raises is logged and harms neither the request nor the others."""
-        if not self._observers:
+        """Tell the observers of a started request. One that raises is logged and harms nobody."""
+        if not self._observers or not self._has_started:
             return
         response = None if kind == "started" else self._accumulator.response
         seconds = time.monotonic() - self.call.started

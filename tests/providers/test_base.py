@@ -64,8 +64,8 @@ class Scripted(BaseProvider):
     def settle(self):
         """Wait until every thread of this provider has ended."""
         self.close()
-        if self._threads is not None:
-            self._threads.join()
+        for threads in self._threads.values():
+            threads.join()
 
 
 class Sync(Scripted):
@@ -723,50 +723,58 @@ async def test_files_that_cannot_be_read_raise_when_the_work_starts(tmp_path):
     assert (await llm.generate_async("What?")).content == "fine"
 
 
-class Occupied(Attentive):
-    """Has one thread, which its first request keeps until it is let go."""
-
-    name = "occupied"
-    max_threads = 1
-
-    def __init__(self, *script, **settings):
-        super().__init__(*script, **settings)
-        self.busy, self.let_go = threading.Event(), threading.Event()
-
-    def _stream(self, request, call):
-        self.busy.set()
-        self.let_go.wait(30)
-        yield from super()._stream(request, call)
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """A provider whose only thread for files is kept busy, and the event that lets it go."""
+    monkeypatch.setattr("abstractllm.providers.base._READERS", 1)
+    llm, let_go = Attentive("fine", END), threading.Event()
+    llm._readers().submit(let_go.wait, 30)
+    yield llm, let_go
+    let_go.set()
 
 
-async def occupied():
-    llm = Occupied("fine", END)
-    first = asyncio.ensure_future(llm.generate_async("Hi"))
-    await asyncio.to_thread(llm.busy.wait)
-    return llm, first
-
-
-async def test_a_deadline_counts_the_reading_of_files(tmp_path):
+async def test_a_slow_disk_holds_up_nobody_else(tmp_path, slow_disk):
     (tmp_path / "a.txt").write_text("milk")
-    llm, first = await occupied()
+    llm, let_go = slow_disk
+    waiting = [asyncio.ensure_future(llm.generate_async("What?", files=[tmp_path / "a.txt"])) for _ in range(20)]
+    assert (await llm.generate_async("Hi")).content == "fine"
+    let_go.set()
+    assert {answer.content for answer in await asyncio.gather(*waiting)} == {"fine"}
+
+
+async def test_a_deadline_counts_the_reading_of_files(tmp_path, slow_disk):
+    (tmp_path / "a.txt").write_text("milk")
+    llm, _ = slow_disk
     with pytest.raises(RequestTimeoutError):
         await llm.generate_async("What?", files=[tmp_path / "a.txt"], timeout=0.2)
-    llm.let_go.set()
-    assert (await first).content == "fine"
+    assert llm.heard == []
 
 
-async def test_closing_while_files_wait_to_be_read_is_no_cancellation(tmp_path):
+async def test_closing_while_files_wait_to_be_read_is_no_cancellation(tmp_path, slow_disk):
     (tmp_path / "a.txt").write_text("milk")
-    llm, first = await occupied()
+    llm, let_go = slow_disk
     waiting = asyncio.ensure_future(llm.generate_async("What?", files=[tmp_path / "a.txt"]))
-    while "started" not in llm.heard[1:]:
+    while not llm._calls:
         await asyncio.sleep(0)
     await llm.aclose()
-    llm.let_go.set()
-    results = await asyncio.gather(first, waiting, return_exceptions=True)
+    let_go.set()
+    with pytest.raises(UnsupportedOperationError):
+        await waiting
 
-    assert [type(result) for result in results] == [UnsupportedOperationError] * 2
-    assert llm.heard.count("failed") == 2
+
+class NoMilk(Attentive):
+    def _check(self, request):
+        if "milk" in request.messages[-1].text:
+            raise UnsupportedFeatureError("files", "This provider takes no milk.")
+
+
+async def test_what_a_file_makes_impossible_is_refused_before_the_request_starts(tmp_path):
+    (tmp_path / "a.txt").write_text("milk")
+    llm = NoMilk("fine", END)
+    for files in ([tmp_path / "a.txt"], [tmp_path / "none.txt"]):
+        with pytest.raises((UnsupportedFeatureError, FileProcessingError)):
+            await llm.generate_async("What?", files=files)
+    assert llm.heard == []
 
 
 async def test_observers_see_the_request_with_its_files(tmp_path):
@@ -774,4 +782,5 @@ async def test_observers_see_the_request_with_its_files(tmp_path):
     llm = Attentive("fine", END)
     await llm.generate_async("What?", files=[tmp_path / "a.txt"])
 
-    assert "milk" in llm.events[-1].request.messages[-1].text
+    assert llm.heard == ["started", "finished"]
+    assert all("milk" in event.request.messages[-1].text for event in llm.events)

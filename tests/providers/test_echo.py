@@ -96,7 +96,8 @@ async def test_leaving_ends_a_delay_at_once():
     task.cancel()
     await asyncio.wait([task])
     llm.close()
-    await asyncio.to_thread(llm._threads.join)
+    for threads in llm._threads.values():
+        await asyncio.to_thread(threads.join)
 
 
 def test_closing_in_the_middle_of_an_answer_does_not_pass_for_its_end():

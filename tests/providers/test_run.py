@@ -74,9 +74,10 @@ def test_an_answer_that_was_whole_before_the_close_stays_whole():
 def test_a_failure_names_what_happened_and_holds_what_had_arrived():
     heard = []
     run = make(heard.append)
+    run.start()
     run.accept(GenerateResponse(content="half"))
     failure = run.failed(KeyError("lost"))
-    assert [(event.kind, event.error) for event in heard] == [("failed", failure)]
+    assert [(event.kind, event.error) for event in heard] == [("started", None), ("failed", failure)]
     assert str(failure) == "[test] KeyError: 'lost'"
     assert failure.response.content == "half"
 
@@ -89,7 +90,7 @@ def test_observers_hear_everything_and_one_that_raises_harms_nobody(caplog):
 
     run = make(broken, heard.append)
     with caplog.at_level(logging.ERROR, logger="abstractllm"):
-        run.notify("started")
+        run.start()
         run.accept(GenerateResponse(content="x"))
         run.notify("failed", KeyError("lost"))
     assert [(event.kind, event.response and event.response.content) for event in heard] == [

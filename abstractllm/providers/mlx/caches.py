@@ -12,10 +12,17 @@ from typing import Any
 
 
 def can_be_merged(model: Any) -> bool:
-    """Whether requests of this model can share a batch: every one of its caches must know how to be merged."""
+    """Whether requests of this model can share a batch: every one of its caches must know how to be merged.
+
+    Of mlx-lm's caches, a rotating one that keeps its first tokens (`keep`) forgets to when it is merged.
+    """
     from mlx_lm.models.cache import make_prompt_cache
 
-    return all(hasattr(layer, "merge") for layer in make_prompt_cache(model))
+    return all(
+        hasattr(part, "merge") and not getattr(part, "keep", 0)
+        for layer in make_prompt_cache(model)
+        for part in _parts(layer)
+    )
 
 
 class RowCaches:
@@ -71,7 +78,7 @@ class RowCaches:
         for layer in self.layers:
             layer.filter(list(rows))
         self._rows = len(rows)
-        if self._rows == 1 and not any(layer.empty() for layer in self.layers):
+        if self._rows == 1 and all(_can_be_plain(layer) for layer in self.layers):
             self.layers = [layer.extract(0) for layer in self.layers]
             self._merged = False
 
@@ -100,10 +107,26 @@ class RowCaches:
             self._merged = True
 
 
+def _parts(layer: Any) -> Iterator[Any]:
+    """Yield the caches of one layer, which may be several."""
+    from mlx_lm.models.cache import CacheList
+
+    if not isinstance(layer, CacheList):
+        yield layer
+        return
+    for part in layer.caches:
+        yield from _parts(part)
+
+
 def _recurrent(layer: Any) -> bool:
     """Whether a cache is a state that every token changes, or holds one."""
-    from mlx_lm.models.cache import ArraysCache, CacheList
+    from mlx_lm.models.cache import ArraysCache
 
-    if isinstance(layer, CacheList):
-        return any(_recurrent(part) for part in layer.caches)
-    return isinstance(layer, ArraysCache)
+    return any(isinstance(part, ArraysCache) for part in _parts(layer))
+
+
+def _can_be_plain(layer: Any) -> bool:
+    """Whether the only row of a merged cache can be taken out; what other kinds hold may not be there yet."""
+    from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache
+
+    return isinstance(layer, (BatchKVCache, BatchRotatingKVCache)) and not layer.empty()

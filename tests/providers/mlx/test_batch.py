@@ -7,6 +7,7 @@ import importlib
 import weakref
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from abstractllm.errors import GenerationError
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.batch import BatchEngine
+from abstractllm.providers.mlx.caches import RowCaches, can_be_merged
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.worker import mlx_thread
 
@@ -387,6 +389,38 @@ def test_a_model_whose_caches_cannot_be_merged_serves_one_request_after_another(
         assert [row.tokens for row in rows] == alone
 
     mlx_thread().run(serve).result()
+
+
+def test_only_models_whose_every_cache_survives_a_merge_are_batched() -> None:
+    from mlx_lm.models.cache import ArraysCache, CacheList, ChunkedKVCache, KVCache, RotatingKVCache
+
+    def judged(*caches: Any) -> bool:
+        return can_be_merged(SimpleNamespace(make_cache=lambda: list(caches)))
+
+    def judge() -> None:
+        assert judged(KVCache(), CacheList(RotatingKVCache(8), ArraysCache(2)))
+        assert not judged(KVCache(), RotatingKVCache(8, keep=4))
+        assert not judged(KVCache(), CacheList(KVCache(), RotatingKVCache(8, keep=4)))
+        assert not judged(CacheList(KVCache(), CacheList(ChunkedKVCache(4))))
+
+    mlx_thread().run(judge).result()
+
+
+def test_the_last_row_of_caches_in_a_list_stays_merged() -> None:
+    """Only parts that hold something can be taken out of a batch, and a list tells that of its first part alone."""
+    import mlx.core as mx
+    from mlx_lm.models.cache import ArraysCache, CacheList, KVCache
+
+    def leave() -> None:
+        model = SimpleNamespace(make_cache=lambda: [CacheList(KVCache(), ArraysCache(1))])
+        caches = RowCaches.new(model, 2)
+        caches.layers[0][0].update_and_fetch(mx.ones((2, 1, 3, 4)), mx.ones((2, 1, 3, 4)))
+        caches.keep([1])
+        assert len(caches) == 1
+        caches.extend(RowCaches.new(model, 1))
+        assert len(caches) == 2
+
+    mlx_thread().run(leave).result()
 
 
 def frail_cache() -> Any:
