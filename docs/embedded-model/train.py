@@ -29,7 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 
 SHIPPED = Path(__file__).parents[2] / "abstractllm" / "embedded"
 Example = tuple[list[int], list[bool]]
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor, list[int]]
+UNIT = 32  # texts take a multiple of it, so that few different shapes of attention are prepared
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -41,11 +42,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=8000, help="where training ends")
     parser.add_argument("--decay-steps", type=int, default=6500, help="over how many last steps the rate falls to zero")
-    parser.add_argument("--tokens", type=int, default=14_000, help="tokens a step, over all processes; half of it for the first ten million")
+    parser.add_argument("--tokens", type=int, default=13_824, help="tokens a step, over all processes; half of it for the first ten million")
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--other-rate", type=float, default=0.003)
     parser.add_argument("--processes", type=int, default=2, help="on the CPU")
-    parser.add_argument("--piece", type=int, default=3072, help="padded tokens of one forward pass; a GPU wants 65536 or so, and more --tokens")
+    parser.add_argument("--piece", type=int, default=3456, help="tokens of one forward pass, filled up; a GPU wants 65536 or so, and more --tokens")
     parser.add_argument("--workers", type=int, default=0, help="processes that make data ahead, for a GPU")
     parser.add_argument("--save-every", type=int, default=100)
     return parser.parse_args()
@@ -67,48 +68,40 @@ class Source:
         self.longest, self.piece = 1280, options.piece
 
     def examples(self, step: int, seen: int) -> list[Example]:
-        """The tokens of a step, or a few more, of conversations, the shortest first; the same in every process."""
+        """The conversations of a step, the shortest first; the same in every process."""
         rng = Random(f"{self.seed}/{step}")
-        words, found, total = Words(rng, pieces=self.pieces), [], 0
-        while total < budget(seen, self.tokens):
+        words, found, room = Words(rng, pieces=self.pieces), [], 0.96 * budget(seen, self.tokens)
+        while room > 0:
             talk = sample(words, seen)
             tokens = self.tokenizer.encode(self.template.render(messages=talk.messages, tools=talk.tools)).ids
             if len(tokens) <= self.longest:
                 found.append((tokens, assistant_mask(tokens, self.tokenizer)))
-                total += len(tokens)
-        return sorted(found, key=lambda example: len(example[0]))
+                room -= rounded_up(len(tokens), UNIT)
+        return sorted(found[:-1], key=lambda example: len(example[0]))
 
     def batches(self, step: int, seen: int) -> list[Batch]:
-        """Our share of the step: tokens, weights of the loss and positions, in pieces of at most ``piece`` padded tokens.
+        """Our share of the step in pieces of exactly ``piece`` tokens, so that every step has the same shapes.
 
         The weights of all processes together have the sum ``world``.
         """
-        pieces: list[list[Example]] = [[]]
-        examples = self.examples(step, seen)
-        scale = self.world / sum(sum(mask) for _, mask in examples)
-        for example in fair_share(examples, self.rank, self.world):
-            if pieces[-1] and not fits(pieces[-1], len(example[0]), self.piece):
-                pieces.append([])
-            pieces[-1].append(example)
+        pieces = packed(self.examples(step, seen), budget(seen, self.tokens) // self.piece, self.piece)
+        scale = self.world / sum(sum(mask) for examples in pieces for _, mask in examples)
         rng = np.random.default_rng([self.seed, step, self.rank])
-        return [pad(piece, rng, scale, stretch=seen > 8_000_000) for piece in pieces]
+        return [joined(examples, self.piece, rng, scale, stretch=seen > 8_000_000) for examples in pieces[self.rank :: self.world]]
 
 
-def fits(piece: list[Example], length: int, most: int) -> bool:
-    """Whether a longer example may join ``piece``: at most ``most`` padded tokens, an eighth of them padding."""
-    padded = rounded_up(length, 32) * (len(piece) + 1)
-    return padded <= most and padded * 7 <= 8 * (length + sum(len(tokens) for tokens, _ in piece))
-
-
-def fair_share(examples: list[Example], rank: int, world: int) -> list[Example]:
-    """The examples of process ``rank`` when each goes to the process with the least work, the longest first."""
-    shares: list[list[Example]] = [[] for _ in range(world)]
-    work = [0] * world
+def packed(examples: list[Example], count: int, piece: int) -> list[list[Example]]:
+    """Fill ``count`` pieces of ``piece`` tokens, the longest first, each into the fullest that has room; the few that fit nowhere are left out."""
+    pieces: list[list[Example]] = [[] for _ in range(count)]
+    room = [piece] * count
     for example in reversed(examples):
-        least = work.index(min(work))
-        shares[least].append(example)
-        work[least] += len(example[0])
-    return shares[rank][::-1]
+        size = rounded_up(len(example[0]), UNIT)
+        fitting = [i for i in range(count) if room[i] >= size]
+        if fitting:
+            best = min(fitting, key=room.__getitem__)
+            pieces[best].append(example)
+            room[best] -= size
+    return pieces
 
 
 class Steps(Dataset[list[Batch]]):
@@ -134,33 +127,34 @@ def rounded_up(number: int, unit: int) -> int:
     return -(-number // unit) * unit
 
 
-def pad(examples: list[Example], rng: np.random.Generator, scale: float, stretch: bool) -> Batch:
-    """Stack ``examples``: weight ``scale`` on the assistant's tokens, 0.15 of it on a fifth of the others.
+def joined(examples: list[Example], piece: int, rng: np.random.Generator, scale: float, stretch: bool) -> Batch:
+    """Put ``examples`` one after the other: weight ``scale`` on the assistant's tokens, 0.15 of it on a fifth of the others.
 
-    ``stretch`` opens a gap in the positions of some rows, so that long contexts are not new to the model.
+    ``stretch`` opens a gap in the positions of some texts, so that long contexts are not new to the model.
     """
-    width = rounded_up(max(len(tokens) for tokens, _ in examples), 32)
-    tokens = np.zeros((len(examples), width), dtype=np.int64)
-    weights = np.zeros((len(examples), width), dtype=np.float32)
-    positions = np.tile(np.arange(width), (len(examples), 1))
-    for row, (ids, mask) in enumerate(examples):
-        tokens[row, : len(ids)] = ids
-        weights[row, : len(ids)] = np.where(mask, 1.0, (rng.random(len(ids)) < 0.2) * 0.15) * scale
+    tokens, positions = np.zeros(piece, dtype=np.int64), np.zeros(piece, dtype=np.int64)
+    weights, lengths, start = np.zeros(piece, dtype=np.float32), [], 0
+    for ids, mask in examples:
+        end, size = start + len(ids), rounded_up(len(ids), UNIT)
+        tokens[start:end] = ids
+        weights[start:end] = np.where(mask, 1.0, (rng.random(len(ids)) < 0.2) * 0.15) * scale
+        weights[start] = 0.0
+        positions[start : start + size] = np.arange(size)
         if stretch and rng.random() < 0.15:
-            positions[row, rng.integers(1, len(ids)) :] += rng.integers(1, 2500)
-    return torch.from_numpy(tokens), torch.from_numpy(weights), torch.from_numpy(positions)
+            positions[start + rng.integers(1, len(ids)) : start + size] += rng.integers(1, 2500)
+        lengths.append(size)
+        start += size
+    return torch.from_numpy(tokens), torch.from_numpy(weights), torch.from_numpy(positions), lengths
 
 
-def loss_of(net: TinyChat, tokens: Tensor, weights: Tensor, positions: Tensor) -> Tensor:
-    """The weighted sum of the losses of the next tokens."""
-    targets, weights = tokens.roll(-1, 1).flatten(), weights.roll(-1, 1)
-    weights[:, -1] = 0
-    weights = weights.flatten()
+def loss_of(net: TinyChat, tokens: Tensor, weights: Tensor, positions: Tensor, lengths: list[int]) -> Tensor:
+    """The weighted sum of the losses of the next tokens; the first token of a text has no weight."""
+    targets, weights = tokens.roll(-1), weights.roll(-1)
     count = int((weights > 0).sum())
-    chosen = weights.argsort(descending=True)[: rounded_up(count, 128)]
+    chosen = weights.argsort(descending=True)[: rounded_up(count, 256)]
     with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
-        hidden = net(tokens, positions)
-        logits = net.logits(hidden.flatten(0, 1)[chosen])
+        hidden = net(tokens, positions, lengths)
+        logits = net.logits(hidden[chosen])
     losses = F.cross_entropy(logits.float(), targets[chosen], reduction="none")
     return (losses * weights[chosen]).sum()
 
@@ -189,7 +183,8 @@ class Trainer:
         self.net.zero_grad(set_to_none=True)
         loss_sum = 0.0
         for batch in batches:
-            loss = loss_of(self.net, *(part.to(self.device) for part in batch))
+            tokens, weights, positions, lengths = batch
+            loss = loss_of(self.net, tokens.to(self.device), weights.to(self.device), positions.to(self.device), lengths)
             loss.backward()
             loss_sum += loss.item()
         norm = self.share_gradients()

@@ -68,7 +68,7 @@ def call_turns(box: list[Tool], words: Words, portuguese: bool, double: bool, fi
 
 def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 5), turns: tuple[int, ...] = (1, 2, 3, 3, 4)) -> Conversation:
     """A conversation over one toolbox; after most calls come results, and sometimes a turn that needs no tool."""
-    box = toolbox(words, words.pick(sizes), most=words.pick((2, 6)))
+    box = toolbox(words, words.pick(sizes), most=words.pick((2, 6, 6, 6)))
     messages: list[Message] = []
     system = plain_system_prompt(words)
     if words.chance(0.3):
@@ -80,13 +80,13 @@ def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (
         elif words.chance(0.05):
             messages += recall_turns(words, portuguese)
         last = i == count - 1
-        messages += call_turns(box, words, portuguese, double=words.chance(0.12), finish=not last or words.chance(0.6))
+        messages += call_turns(box, words, portuguese, double=words.chance(0.2), finish=not last or words.chance(0.6))
     if words.chance(0.2) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
         messages += idle_turn(box, words, portuguese)
     return Conversation(messages, [tool.schema() for tool in box])
 
 
-def idle_turn(box: list[Tool], words: Words, portuguese: bool, unfit: float = 0.25) -> list[Message]:
+def idle_turn(box: list[Tool], words: Words, portuguese: bool, unfit: float = 0.35) -> list[Message]:
     """A turn for which no tool of ``box`` is needed or, with probability ``unfit``, none fits."""
     roll = words.rng.random()
     if roll < unfit:
@@ -98,7 +98,7 @@ def idle_turn(box: list[Tool], words: Words, portuguese: bool, unfit: float = 0.
     return no_tool_exchange(words, portuguese)
 
 
-def chat_with_tools(words: Words, portuguese: bool, unfit: float = 0.25) -> Conversation:
+def chat_with_tools(words: Words, portuguese: bool, unfit: float = 0.35) -> Conversation:
     """Tools are offered, nothing asks for them."""
     box = toolbox(words, words.pick((1, 1, 2, 3)))
     messages: list[Message] = []

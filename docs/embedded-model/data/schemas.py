@@ -104,7 +104,7 @@ def new_parameter(words: Words, taken: set[str], style: str, simple: bool = Fals
         name, kind, description = words.pick(LEXICON)
         if is_held_out(name) != words.held_out:
             continue
-        if words.chance(0.35):
+        if words.chance(words.strange):
             name, description = words.identifier(), ""
         elif words.chance(0.12):
             name = f"{words.noun().replace(' ', '_')}_{name}"

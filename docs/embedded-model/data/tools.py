@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .families import FAMILIES, Family
-from .schemas import STYLES, Parameter, fill_parameter, lift_definitions, new_parameter, object_schema
+from .schemas import LEXICON, STYLES, Parameter, fill_parameter, lift_definitions, new_parameter, object_schema
 from .words import Words
 
 # verb, gerund-free description, Portuguese imperative
@@ -51,8 +51,8 @@ class Tool:
         return {"type": "function", "function": function}
 
     def call(self) -> dict[str, Any]:
-        """The call with the arguments that were asked for."""
-        arguments = {parameter.name: parameter.value for parameter in self.parameters if parameter in self.used}
+        """The call with the arguments that were asked for, in the order of the question: easier to write than that of the schema."""
+        arguments = {parameter.name: parameter.value for parameter in self.used}
         return {"type": "function", "function": {"name": self.name, "arguments": arguments}}
 
 
@@ -61,16 +61,27 @@ def family_tool(words: Words, family: Family | None = None, like: Tool | None = 
     family = family or words.pick(FAMILIES)
     name = words.choose(family.names.split())
     description = words.pick(family.descriptions.split("|"))
-    if words.chance(0.12) and "{name}" not in " ".join(family.questions) and description:
+    if words.chance(0.12 if words.held_out else 0.35) and "{name}" not in " ".join(family.questions) and description:
         name = words.identifier()  # the description alone tells what it does
+    renamed = not words.held_out and words.chance(0.55)
+    if renamed and words.chance(0.4) and "{name}" in " ".join(family.questions):
+        name = other_name(words, set())
     style, with_descriptions = words.pick(STYLES), words.chance(0.5)
     parameters, taken = [], set()
     for names, kind, text in family.parameters:
-        label = words.choose([n for n in names.split() if n not in taken])
+        label = other_name(words, taken) if renamed and words.chance(0.5) else words.choose([n for n in names.split() if n not in taken])
         taken.add(label)
         parameter = family_parameter(label, kind, text if with_descriptions else "", words, style)
         parameters.append(replace(parameter, required=words.chance(0.8)))
     return Tool(name, description, parameters, style, family)
+
+
+def other_name(words: Words, taken: set[str]) -> str:
+    """A name that a family does not have, so that training does not learn its names by heart."""
+    while True:
+        name = words.identifier() if words.chance(0.6) else words.pick(LEXICON)[0]
+        if name not in taken:
+            return name
 
 
 def family_parameter(name: str, kind: str, description: str, words: Words, style: str) -> Parameter:
@@ -170,6 +181,7 @@ def made_up_question(tool: Tool, words: Words, portuguese: bool) -> str:
     style, shuffled = words.rng.randrange(9), list(tool.used)
     if words.chance(0.4):
         words.rng.shuffle(shuffled)
+    tool.used = shuffled
     mixed = words.chance(0.3)
     parts = [clause(p, words, words.rng.randrange(9) if mixed else style, portuguese) for p in shuffled]
     comma = words.pick((", ", ", ", "; ", "\n"))
@@ -184,18 +196,20 @@ def family_question(tool: Tool, words: Words, portuguese: bool) -> str:
     assert tool.family is not None
     own = [q for q in tool.family.questions if is_portuguese(q) == portuguese] or list(tool.family.questions)
     template = words.pick(own)
-    texts, tool.used = [], []
+    texts, tool.used, places = [], [], {}
     for i, (parameter, (_, kind, _)) in enumerate(zip(tool.parameters, tool.family.parameters, strict=True)):
         value = parameter.value
         if kind.startswith("bool:"):
             text = kind.partition(":")[2].split("|")[0 if value else 1]
         elif isinstance(value, list):
-            text = ", ".join(map(str, value[:-1])) + (" e " if portuguese else " and ") + str(value[-1])
+            text = (" e " if portuguese else " and ").join(filter(None, (", ".join(map(str, value[:-1])), str(value[-1]))))
         else:
             text = str(value)
         texts.append(text)
         if f"{{{i}}}" in template:
             tool.used.append(parameter)
+            places[parameter.name] = template.index(f"{{{i}}}")
+    tool.used.sort(key=lambda parameter: places[parameter.name])
     question = template.format(*texts, name=tool.name)
     for parameter in tool.parameters:
         parameter.required = parameter.required and parameter in tool.used

@@ -105,6 +105,23 @@ class Words:
         self.rng = rng
         self.held_out = held_out
         self.pieces = pieces
+        self.inventory: Sequence[str] = ()
+
+    @property
+    def strange(self) -> float:
+        """The share of names that mean nothing: training sees more of them than evaluation, so that names are read, not guessed."""
+        return 0.35 if self.held_out else 0.55
+
+    def begin_conversation(self) -> None:
+        """Most training conversations join all their invented words from a few pieces.
+
+        Words then share pieces, so that copying needs more than the last token.
+        """
+        self.inventory = ()
+        if self.pieces and self.chance(0.65):
+            short = self.chance(0.7)
+            source = [piece for piece in self.pieces if len(piece) < 5] if short else self.pieces
+            self.inventory = [self.pick(source if self.chance(0.7) else TRAIN_SYLLABLES) for _ in range(self.rng.randint(8, 50))]
 
     def choose(self, words: Sequence[str]) -> str:
         """One of ``words`` from our half of the list (any, where our half of a short list is empty)."""
@@ -130,6 +147,8 @@ class Words:
                 return word
 
     def _any_word(self) -> str:
+        if self.inventory:
+            return "".join(self.rng.choice(self.inventory) for _ in range(self.rng.randint(2, 3)))
         if self.pieces and self.chance(0.45):
             return "".join(self.rng.choice(self.pieces) for _ in range(self.rng.randint(1, 3)))
         if not self.held_out and self.chance(0.3):
