@@ -26,6 +26,7 @@
     │   ├── IncompleteOutputError       a constrained answer was cut off
     │   └── OutputValidationError       the answer does not have the form that was asked for
     ├── RequestTimeoutError             a deadline passed (also a TimeoutError)
+    ├── MemoryLimitError                one request alone needs more memory than there may be (also a MemoryError)
     └── QueueFullError                  the waiting line is full
 
 Messages say what happened and what to do next. Causes are chained. No message holds a key.
@@ -264,6 +265,12 @@ class RequestTimeoutError(AbstractLLMError, TimeoutError):
     def __init__(self, message: str, *, limit: str, provider: str | None = None) -> None:
         super().__init__(message, provider=provider)
         self.limit = limit
+
+
+class MemoryLimitError(AbstractLLMError, MemoryError):
+    """One request alone needs more memory than it may have."""
+
+    exit_code = 6
 
 
 class QueueFullError(AbstractLLMError):

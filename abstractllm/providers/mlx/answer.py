@@ -8,6 +8,7 @@ from typing import Literal
 
 from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.aio import End
+from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.call import Call
 from abstractllm.providers.mlx.delivery import Sink
 from abstractllm.providers.mlx.sampling import Sampler
@@ -25,6 +26,8 @@ class Prepared:
     reader: OutputReader
     model: str
     stream: bool
+    priority: int = 0
+    exact: bool = False
 
 
 class Answer:
@@ -32,6 +35,10 @@ class Answer:
 
     def __init__(self, prepared: Prepared, call: Call, sink: Sink) -> None:
         self.prompt = prepared.prompt
+        self.generated: list[int] = []
+        self.priority = prepared.priority
+        self.deadline = call.deadline
+        self.exact = prepared.exact
         self.max_tokens = prepared.max_tokens
         self.sampler = prepared.sampler
         self._prepared = prepared
@@ -39,7 +46,6 @@ class Answer:
         self._call = call
         self._sink = sink
         self._whole = None if prepared.stream else ResponseAccumulator()
-        self._tokens = 0
         self._submitted = time.perf_counter()
         self._started: float | None = None
         self._first: float | None = None
@@ -55,12 +61,11 @@ class Answer:
             self._started = time.perf_counter()
         self._call.report_progress(done, total)
 
-    def token(self, token: int) -> bool:
+    def token(self, token: int, extra: None) -> bool:
         """Take the next token; True when a stop string has ended the answer."""
         if self._first is None:
             self._first = time.perf_counter()
             self._call.first_event()
-        self._tokens += 1
         self._emit(self._reader.add(token))
         return self._reader.stop_string is not None
 
@@ -77,6 +82,8 @@ class Answer:
 
     def fail(self, error: Exception) -> None:
         """End the answer with an error."""
+        if isinstance(error, AbstractLLMError) and error.provider is None:
+            error.provider = "mlx"
         self._sink.put(End(error))
 
     def _emit(self, delta: GenerateResponse | None) -> None:
@@ -90,7 +97,7 @@ class Answer:
     def _last(self, reason: FinishReason) -> GenerateResponse:
         return GenerateResponse(
             finish_reason=reason,
-            usage=Usage(len(self.prompt), self._tokens),
+            usage=Usage(len(self.prompt), len(self.generated)),
             timings=self._timings(),
             stop_string=self._reader.stop_string,
             model=self._prepared.model,

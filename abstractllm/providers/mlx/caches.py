@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -23,6 +24,37 @@ def can_be_merged(model: Any) -> bool:
         for layer in make_prompt_cache(model)
         for part in _parts(layer)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class KVSize:
+    """What the caches of one row take: for each of them the bytes of a token, and the most tokens that it holds.
+
+    A cache that does not grow has the bytes of a row and one token.
+    """
+
+    parts: tuple[tuple[float, int | None], ...]
+
+    def of_row(self, tokens: int) -> int:
+        """Return the bytes of a row with so many tokens."""
+        return round(sum(size * min(tokens, most or tokens) for size, most in self.parts))
+
+
+def measured(model: Any) -> KVSize:
+    """Run a model on one token, and return what its caches take."""
+    import mlx.core as mx
+    from mlx_lm.models.cache import make_prompt_cache
+
+    layers = make_prompt_cache(model)
+    mx.eval(model(mx.array([[0]]), cache=layers))
+    return KVSize(tuple(_size_of(part) for layer in layers for part in _parts(layer)))
+
+
+def _size_of(part: Any) -> tuple[float, int | None]:
+    keys = getattr(part, "keys", None)
+    if keys is None:
+        return float(part.nbytes), 1
+    return part.nbytes / keys.shape[2], getattr(part, "max_size", None)
 
 
 class RowCaches:

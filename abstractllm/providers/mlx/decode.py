@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
+from abstractllm.engine.rows import Row, Step
 from abstractllm.providers.mlx.caches import RowCaches
 from abstractllm.providers.mlx.sampling import Sampler
 
@@ -19,22 +20,20 @@ CLEAR_EVERY = 512
 """Steps between which MLX's pool of free buffers is emptied."""
 
 
-class Sampled(Protocol):
+class Sampled(Row, Protocol):
     """What this module needs of a request."""
 
-    prompt: list[int]
-    max_tokens: int
     sampler: Sampler | None
 
 
-Row = TypeVar("Row", bound=Sampled)
+R = TypeVar("R", bound=Sampled)
 
 
-class DecodeBatch(Generic[Row]):
+class DecodeBatch(Generic[R]):
     """Rows of one model. A step is launched before the tokens of the one before are read, so a GPU never waits."""
 
     def __init__(self, model: Any) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[R] = []
         self._model = model
         self._caches: RowCaches | None = None
         self._inputs: Any = None  # (rows,): what the next forward pass takes
@@ -44,30 +43,29 @@ class DecodeBatch(Generic[Row]):
         self._order: Any = None
         self._steps = 0
 
-    def join(self, rows: list[Row], caches: RowCaches) -> None:
+    def join(self, rows: list[R], caches: RowCaches) -> None:
         """Take in rows whose prompts are computed, all but the last token."""
         import mlx.core as mx
 
         self.rows += rows  # first of all, so that a failure below finds them here
-        inputs = mx.array([row.prompt[-1] for row in rows], dtype=mx.uint32)
+        inputs = mx.array([(row.generated or row.prompt)[-1] for row in rows], dtype=mx.uint32)
         if self._caches is None:
             self._caches, self._inputs = caches, inputs
         else:
             self._caches.extend(caches)
             self._inputs = mx.concatenate([self._inputs, inputs])
             _start(self._inputs)
-        self._remaining += [row.max_tokens for row in rows]
+        self._remaining += [row.max_tokens - len(row.generated) for row in rows]
         self._arrange()
 
-    def step(self) -> list[tuple[Row, int, bool]]:
-        """Return the next token of each row that has one, and whether it was the last that the row may have."""
+    def step(self) -> list[Step[R]]:
+        """Return the next token of each row that has one."""
         inputs, unread = self._inputs, self._unread
         if unread < len(self.rows) or any(left > 1 for left in self._remaining):
             self._launch()
         tokens: list[int] = inputs.tolist()
         self._remaining[:unread] = [left - 1 for left in self._remaining[:unread]]
-        done = zip(self.rows[:unread], tokens, self._remaining, strict=False)
-        return [(row, token, left == 0) for row, token, left in done]
+        return [Step(row, token) for row, token in zip(self.rows[:unread], tokens, strict=False)]
 
     def _launch(self) -> None:
         """Start to compute the token that follows the input of each row."""
@@ -105,7 +103,7 @@ class DecodeBatch(Generic[Row]):
         order = [i for rows in members for i in rows]
         self._order = mx.argsort(mx.array(order)) if len(members) > 1 else None
 
-    def drop(self, unwanted: Iterable[Row]) -> None:
+    def drop(self, unwanted: Iterable[R]) -> None:
         """Forget rows, and free their places in the caches."""
         import mlx.core as mx
 

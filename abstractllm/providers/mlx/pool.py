@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from abstractllm import embedded
+from abstractllm.engine.engine import Engine
 from abstractllm.errors import ConfigurationError
+from abstractllm.providers.mlx.answer import Answer
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.batch import BatchEngine, Row
 from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config
 from abstractllm.providers.mlx.loading import load_weights
+from abstractllm.providers.mlx.runner import MLXRunner
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.threads import ForkSafeLock
@@ -41,7 +43,7 @@ def model_key(model: str | None, dtype: str) -> ModelKey:
 class LoadedModel:
     """A model in memory: its tokenizer, and the engine that runs its requests."""
 
-    def __init__(self, key: ModelKey, path: Path, tokenizer: ChatTokenizer, engine: BatchEngine) -> None:
+    def __init__(self, key: ModelKey, path: Path, tokenizer: ChatTokenizer, engine: Engine[Answer]) -> None:
         self.key = key
         self.path = path
         self.tokenizer = tokenizer
@@ -63,11 +65,11 @@ class LoadedModel:
         finally:
             self._engine.expect(-1)
 
-    def submit(self, row: Row) -> None:
+    def submit(self, row: Answer) -> None:
         """Put a request into the batch."""
         mlx_thread().post(lambda: self._enter(row))
 
-    def drop(self, row: Row) -> None:
+    def drop(self, row: Answer) -> None:
         """Take a request out of the batch; one that has ended is left alone."""
         if mlx_thread().alive:
             mlx_thread().post(lambda: self._engine.drop(row))
@@ -77,7 +79,7 @@ class LoadedModel:
         if mlx_thread().alive:
             mlx_thread().post(self._retire)
 
-    def _enter(self, row: Row) -> None:
+    def _enter(self, row: Answer) -> None:
         mlx_thread().add_engine(self._engine)
         self._engine.add(row)
 
@@ -186,8 +188,9 @@ def load(key: ModelKey) -> LoadedModel:
     tokenizer = ChatTokenizer.load(path, config.get("eos_token_id"))
     thread = mlx_thread()
 
-    def on_thread() -> BatchEngine:
-        return BatchEngine(load_weights(path, key.dtype), tokenizer.stop_tokens)
+    def on_thread() -> Engine[Answer]:
+        runner: MLXRunner[Answer] = MLXRunner(load_weights(path, key.dtype))
+        return Engine(runner, tokenizer.stop_tokens)
 
     return LoadedModel(key, path, tokenizer, thread.run(on_thread).result())
 

@@ -2,58 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
+from abstractllm.engine.rows import Row, length
 from abstractllm.providers.mlx.caches import RowCaches
 
 SHORTEST_CHUNK = 64
 """Prompts that differ by fewer tokens than this are padded to the same length."""
 
 
-class Prompt(Protocol):
-    """What this module needs of a request."""
-
-    prompt: list[int]
-
-    def progress(self, done: int, total: int) -> None:
-        """So many tokens of the prompt are computed."""
+R = TypeVar("R", bound=Row)
 
 
-Row = TypeVar("Row", bound=Prompt)
-
-
-class PrefillBatch(Generic[Row]):
+class PrefillBatch(Generic[R]):
     """Prompts of one model that are computed together."""
 
     def __init__(self, model: Any) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[R] = []
         self._model = model
         self._rest: list[list[int]] = []
         self._caches: RowCaches | None = None
         self._short_turn = False
 
-    def join(self, rows: list[Row]) -> None:
+    def join(self, rows: list[R]) -> None:
         """Take prompts in, with empty caches."""
         self.rows += rows  # first of all, so that a failure below finds them here
-        self._rest += [row.prompt[:-1] for row in rows]
+        self._rest += [[*row.prompt, *row.generated][:-1] for row in rows]
         caches = RowCaches.new(self._model, len(rows))
         if self._caches is None:
             self._caches = caches
         else:
             self._caches.extend(caches)
         for row in rows:
-            row.progress(0, len(row.prompt))
+            row.progress(0, length(row))
 
     def step(self, most: int) -> None:
         """Compute up to `most` further tokens of every prompt. Those that are ready must have been taken out."""
         if not self.rows:
             return
-        length = self._chunk_length(most)
-        chunks = [rest[:length] for rest in self._rest]
-        self._rest = [rest[length:] for rest in self._rest]
+        chunk = self._chunk_length(most)
+        chunks = [rest[:chunk] for rest in self._rest]
+        self._rest = [rest[chunk:] for rest in self._rest]
         self._compute(chunks)
         for row, rest in zip(self.rows, self._rest, strict=True):
-            row.progress(len(row.prompt) - 1 - len(rest), len(row.prompt))
+            row.progress(length(row) - 1 - len(rest), length(row))
 
     def _chunk_length(self, most: int) -> int:
         """Return how many tokens of each prompt come next.
@@ -80,7 +72,7 @@ class PrefillBatch(Generic[Row]):
         self._caches.evaluate()
         mx.clear_cache()
 
-    def take_ready(self) -> tuple[list[Row], RowCaches] | None:
+    def take_ready(self) -> tuple[list[R], RowCaches] | None:
         """Take out the prompts that are computed, with their caches; None where there are none."""
         ready = [i for i, rest in enumerate(self._rest) if not rest]
         if not ready or self._caches is None:
@@ -88,10 +80,10 @@ class PrefillBatch(Generic[Row]):
         rows, caches = [self.rows[i] for i in ready], self._caches.take(ready)
         self._keep([i for i, rest in enumerate(self._rest) if rest])
         for row in rows:
-            row.progress(len(row.prompt), len(row.prompt))
+            row.progress(length(row), length(row))
         return rows, caches
 
-    def drop(self, row: Row) -> None:
+    def drop(self, row: R) -> None:
         """Forget a prompt."""
         self._keep([i for i, one in enumerate(self.rows) if one is not row])
 

@@ -58,6 +58,7 @@ class MLXProvider(BaseProvider):
     name: ClassVar[str] = "mlx"
     parameters: ClassVar[frozenset[str]] = frozenset(
         {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice"}
+        | {"priority", "deterministic"}
     )
     settings: ClassVar[frozenset[str]] = frozenset({"model", "dtype"})
     defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
@@ -186,6 +187,8 @@ def _prepare(model: LoadedModel, request: GenerateRequest) -> Prepared:
         reader=model.tokenizer.reader(request, prompt),
         model=request.model or embedded.PATH.name,
         stream=request.stream,
+        priority=request.priority,
+        exact=request.deterministic,
     )
 
 

@@ -66,7 +66,7 @@ def call_turns(box: list[Tool], words: Words, portuguese: bool, double: bool, fi
     return messages
 
 
-def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 5), turns: tuple[int, ...] = (1, 2, 3, 3, 4)) -> Conversation:
+def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 4, 5), turns: tuple[int, ...] = (1, 2, 3, 3, 4)) -> Conversation:
     """A conversation over one toolbox; after most calls come results, and sometimes a turn that needs no tool."""
     box = toolbox(words, words.pick(sizes), most=words.pick((2, 6, 6, 6)))
     messages: list[Message] = []

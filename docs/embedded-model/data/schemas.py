@@ -40,6 +40,8 @@ LEXICON: tuple[tuple[str, str, str], ...] = tuple(
     for name in names.split(",")
 )  # fmt: skip
 
+NESTED = tuple(entry for entry in LEXICON if entry[1] in ("array", "object"))
+
 ENUMS = (
     ("celsius", "fahrenheit"), ("metric", "imperial"), ("low", "medium", "high"), ("open", "closed", "pending"), ("asc", "desc"), ("json", "csv", "xml"),
     ("small", "medium", "large"), ("fast", "slow"), ("email", "sms", "phone"), ("draft", "final"), ("basic", "premium", "gold"), ("north", "south", "east", "west"),
@@ -101,7 +103,7 @@ def scalar_schema(kind: str) -> dict[str, Any]:
 def new_parameter(words: Words, taken: set[str], style: str, simple: bool = False) -> Parameter:
     """A parameter whose name is not in ``taken``; ``simple`` leaves out arrays and objects."""
     while True:
-        name, kind, description = words.pick(LEXICON)
+        name, kind, description = words.pick(NESTED if words.chance(words.nested) and not simple else LEXICON)
         if is_held_out(name) != words.held_out:
             continue
         if words.chance(words.strange):

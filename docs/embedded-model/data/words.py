@@ -112,6 +112,11 @@ class Words:
         """The share of names that mean nothing: training sees more of them than evaluation, so that names are read, not guessed."""
         return 0.35 if self.held_out else 0.55
 
+    @property
+    def nested(self) -> float:
+        """The share of parameters that are drawn from lists and objects alone, which are hard to learn."""
+        return 0.0 if self.held_out else 0.12
+
     def begin_conversation(self) -> None:
         """Most training conversations join all their invented words from a few pieces.
 

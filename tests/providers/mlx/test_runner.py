@@ -1,4 +1,4 @@
-"""The batch of one model: joining, leaving, failing alone and failing together, with every kind of cache."""
+"""The engine on MLX: joining, leaving, starting again after a failure, with every kind of cache."""
 
 from __future__ import annotations
 
@@ -13,19 +13,32 @@ from typing import Any, Literal
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from abstractllm.engine.engine import Engine, Limits
 from abstractllm.errors import GenerationError
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.batch import BatchEngine
 from abstractllm.providers.mlx.caches import RowCaches, can_be_merged
 from abstractllm.providers.mlx.loading import load_weights
+from abstractllm.providers.mlx.runner import MLXRunner
 from abstractllm.providers.mlx.worker import mlx_thread
 
 
 class Recorder:
     """A row that writes down what happens to it."""
 
-    def __init__(self, prompt: list[int], max_tokens: int = 4, sampler: Any = None, full_at: int | None = None) -> None:
+    priority = 0
+    deadline: float | None = None
+
+    def __init__(
+        self,
+        prompt: list[int],
+        max_tokens: int = 4,
+        sampler: Any = None,
+        full_at: int | None = None,
+        exact: bool = False,
+    ) -> None:
         self.prompt = prompt
+        self.generated: list[int] = []
+        self.exact = exact
         self.max_tokens = max_tokens
         self.sampler = sampler
         self.cancelled = False
@@ -36,7 +49,7 @@ class Recorder:
     def progress(self, done: int, total: int) -> None:
         assert 0 <= done <= total
 
-    def token(self, token: int) -> bool:
+    def token(self, token: int, extra: Any) -> bool:
         self.tokens.append(token)
         return len(self.tokens) == self._full_at
 
@@ -50,8 +63,13 @@ class Recorder:
 class Clumsy(Recorder):
     """A row whose reading fails."""
 
-    def token(self, token: int) -> bool:
+    def token(self, token: int, extra: Any) -> bool:
         raise ValueError("cannot read this")
+
+
+def engine_of(model: Any, **limits: Any) -> Engine[Recorder]:
+    """The engine of a model, without stop tokens."""
+    return Engine(MLXRunner(model), [], Limits(**limits))
 
 
 class Bench:
@@ -59,7 +77,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self._thread = mlx_thread()
-        self.engine = self.on_thread(lambda: BatchEngine(load_weights(folder, "float32"), []))
+        self.engine = self.on_thread(lambda: engine_of(load_weights(folder, "float32")))
 
     def on_thread(self, call: Any) -> Any:
         return self._thread.run(call).result()
@@ -201,20 +219,28 @@ def test_an_empty_prompt_fails_alone(bench: Bench) -> None:
     assert [type(end) for end in row.ends] == [GenerationError]
 
 
-def test_a_failure_of_the_batch_ends_every_request_and_the_next_one_works(bench: Bench) -> None:
+@pytest.mark.parametrize("after", [0, 5])
+def test_a_row_that_breaks_the_step_ends_alone_and_the_others_get_their_tokens(bench: Bench, after: int) -> None:
+    calls = []
+
     def broken(logprobs: Any) -> Any:
-        raise RuntimeError("sampler is broken")
+        calls.append(1)
+        if len(calls) > after:
+            raise RuntimeError("sampler is broken")
+        return import_mlx().argmax(logprobs, axis=-1)
 
-    rows = [Recorder([1, 2, 3], max_tokens=50), Recorder([4, 5], sampler=broken)]
-    bench.add(*rows)
-    bench.run(steps=20)
-
-    assert [type(row.ends[-1]) for row in rows] == [GenerationError, GenerationError]
-    assert all("sampler is broken" in str(row.ends[-1]) for row in rows)
-    after = Recorder([1, 2, 3])
-    bench.add(after)
+    prompts = [[1, 2, 3], [4], [5] * 90, [6, 7], [8, 9, 9]]
+    alone = [Recorder(prompt, max_tokens=30) for prompt in prompts]
+    for row in alone:
+        bench.add(row)
+        bench.run()
+    rows, poison = [Recorder(prompt, max_tokens=30) for prompt in prompts], Recorder([4, 5], 30, sampler=broken)
+    bench.add(*rows[:3], poison, *rows[3:])
     bench.run()
-    assert after.ends == ["length"]
+
+    assert [type(end) for end in poison.ends] == [GenerationError]
+    assert "sampler is broken" in str(poison.ends[0])
+    assert [(row.tokens, row.ends) for row in rows] == [(row.tokens, ["length"]) for row in alone]
 
 
 def test_an_idle_engine_waits_for_those_on_their_way_but_not_for_long(bench: Bench) -> None:
@@ -329,7 +355,7 @@ def tokens_alone(model: Any, row: Recorder) -> list[int]:
 
 def run_together(model: Any, rows: list[Recorder]) -> None:
     """Serve the rows in one engine, into which they come one by one."""
-    engine = BatchEngine(model, [])
+    engine = engine_of(model)
     for number, row in enumerate(rows):
         engine.add(row)
         for _ in range(number % 3):
@@ -380,11 +406,11 @@ def test_a_model_whose_caches_cannot_be_merged_serves_one_request_after_another(
         model = random_network("llama", LLAMA)
         alone = [tokens_alone(model, row) for row in rows]
         model.make_cache = lambda: [Unmergeable(KVCache()) for _ in range(3)]
-        engine = BatchEngine(model, [])
+        engine = engine_of(model)
         for row in rows:
             engine.add(row)
         while engine.busy:
-            assert len(engine._decode.rows) <= 1
+            assert len(engine._runner.running) <= 1
             engine.step()
         assert [row.tokens for row in rows] == alone
 
@@ -448,14 +474,15 @@ def frail_cache() -> Any:
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_rows_that_are_joining_when_the_batch_breaks_end_too(steps: int) -> None:
+def test_rows_that_cannot_join_run_one_after_another(steps: int) -> None:
     """With 0 steps the second row breaks the batch as it enters, with 1 as it goes on to its first token."""
 
     def serve() -> None:
         model, cache = random_network("llama", LLAMA), frail_cache()
-        model.make_cache = lambda: [cache() for _ in range(3)]
-        engine = BatchEngine(model, [])
         rows = [Recorder([1, 2, 3], max_tokens=50), Recorder([4] * 700, max_tokens=5), Recorder([5, 6], max_tokens=5)]
+        alone = [tokens_alone(model, row) for row in rows]
+        model.make_cache = lambda: [cache() for _ in range(3)]
+        engine = engine_of(model)
         engine.add(rows[0])
         engine.step()
         engine.step()
@@ -466,7 +493,41 @@ def test_rows_that_are_joining_when_the_batch_breaks_end_too(steps: int) -> None
         cache.broken = True
         while engine.busy:
             engine.step()
-        assert [[type(end) for end in row.ends] for row in rows] == [[GenerationError]] * 3
+        assert [(row.tokens, row.ends) for row in rows] == [(tokens, ["length"]) for tokens in alone]
+
+    mlx_thread().run(serve).result()
+
+
+def test_exact_rows_are_never_computed_with_others(bench: Bench) -> None:
+    rows = [Recorder([i + 1] * 5, max_tokens=8, exact=i % 2 == 0) for i in range(5)]
+    bench.add(*rows)
+    bench.run(steps=2)
+    lanes = bench.engine._runner._alone
+    assert [lane.decode.rows for lane in lanes] == [[row] for row in rows if row.exact]
+    bench.run()
+
+    assert all(row.ends == ["length"] for row in rows)
+    assert not bench.engine._runner._alone
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_small_budget_of_bytes_makes_rows_wait_or_start_again_but_changes_no_token(name: str) -> None:
+    family, config, _ = FAMILIES[name]
+
+    def serve() -> None:
+        model = random_network(family, config)
+        rows = [Recorder([i + 1] * (20 * i + 5), max_tokens=60) for i in range(5)]
+        runner: MLXRunner[Recorder] = MLXRunner(model)
+        one = runner.bytes_for(1, 200)
+        assert 0 < one <= runner.bytes_for(1, 400) < runner.bytes_for(3, 400)
+        engine, together = engine_of(model, kv_bytes=2 * one), []
+        for row in rows:
+            engine.add(row)
+        while engine.busy:
+            engine.step()
+            together.append(len(engine._active()))
+        assert [(row.tokens, row.ends) for row in rows] == [(tokens_alone(model, row), ["length"]) for row in rows]
+        assert 1 <= max(together) < 5
 
     mlx_thread().run(serve).result()
 
@@ -477,7 +538,7 @@ def test_whoever_keeps_the_error_of_a_batch_keeps_none_of_its_caches(bench: Benc
 
     row = Recorder([1, 2, 3], sampler=broken)
     bench.add(row)
-    batch = weakref.ref(bench.engine._decode)
+    batch = weakref.ref(bench.engine._runner._together.decode)
     bench.run()
     gc.collect()
 
