@@ -39,6 +39,7 @@ class Answer:
         self.priority = prepared.priority
         self.deadline = call.deadline
         self.exact = prepared.exact
+        self.cached = 0
         self.max_tokens = prepared.max_tokens
         self.sampler = prepared.sampler
         self._prepared = prepared
@@ -97,7 +98,7 @@ class Answer:
     def _last(self, reason: FinishReason) -> GenerateResponse:
         return GenerateResponse(
             finish_reason=reason,
-            usage=Usage(len(self.prompt), len(self.generated)),
+            usage=Usage(len(self.prompt), len(self.generated), self.cached),
             timings=self._timings(),
             stop_string=self._reader.stop_string,
             model=self._prepared.model,

@@ -57,6 +57,19 @@ def _size_of(part: Any) -> tuple[float, int | None]:
     return part.nbytes / keys.shape[2], getattr(part, "max_size", None)
 
 
+def empty_caches(model: Any) -> list[Any]:
+    """Return the caches of one row of a model, one per layer."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    layers: list[Any] = make_prompt_cache(model)
+    return layers
+
+
+def can_be_cut(layers: list[Any]) -> bool:
+    """Whether every cache can give up its last tokens: recurrent states cannot, nor windows that have wrapped."""
+    return all(part.is_trimmable() for layer in layers for part in _parts(layer))
+
+
 class RowCaches:
     """One cache per layer, each for all rows. `layers` is what a model takes as its `cache`.
 
@@ -72,13 +85,11 @@ class RowCaches:
     @classmethod
     def new(cls, model: Any, rows: int) -> RowCaches:
         """Return the empty caches of so many rows of a model."""
-        from mlx_lm.models.cache import make_prompt_cache
-
-        return cls._joined([make_prompt_cache(model) for _ in range(rows)])
+        return cls.joined([empty_caches(model) for _ in range(rows)])
 
     @classmethod
-    def _joined(cls, plain: list[list[Any]]) -> RowCaches:
-        """Return the caches of several rows, given the plain ones of each."""
+    def joined(cls, plain: list[list[Any]]) -> RowCaches:
+        """Return the caches of several rows, given the plain ones of each; these must not be used afterwards."""
         if len(plain) == 1:
             return cls(plain[0], 1, merged=False)
         layers = [layer.merge([row[i] for row in plain]) for i, layer in enumerate(plain[0])]
@@ -126,6 +137,17 @@ class RowCaches:
         if uneven:
             for layer in self.layers:
                 layer.finalize()
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether every cache can give up its last tokens."""
+        return can_be_cut(self.layers)
+
+    def extract(self, row: int) -> list[Any]:
+        """Return the plain caches of one row, which stays here too."""
+        if self._merged:
+            return [layer.extract(row) for layer in self.layers]
+        return copy.deepcopy(self.layers)  # shares its buffers until something is written
 
     def evaluate(self) -> None:
         """Compute everything that is still pending in the caches."""

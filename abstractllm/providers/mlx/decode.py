@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
-from abstractllm.engine.rows import Row, Step
+from abstractllm.engine.rows import Row, Step, length
 from abstractllm.providers.mlx.caches import RowCaches
 from abstractllm.providers.mlx.sampling import Sampler
 
@@ -39,6 +39,7 @@ class DecodeBatch(Generic[R]):
         self._inputs: Any = None  # (rows,): what the next forward pass takes
         self._unread = 0  # of how many rows, the first ones, the input is a new token; of the others it ends the prompt
         self._remaining: list[int] = []
+        self._held: list[int] = []  # tokens in the caches of each row
         self._sampling: list[tuple[Sampler | None, Any]] = []
         self._order: Any = None
         self._steps = 0
@@ -56,6 +57,7 @@ class DecodeBatch(Generic[R]):
             self._inputs = mx.concatenate([self._inputs, inputs])
             _start(self._inputs)
         self._remaining += [row.max_tokens - len(row.generated) for row in rows]
+        self._held += [length(row) - 1 for row in rows]
         self._arrange()
 
     def step(self) -> list[Step[R]]:
@@ -75,6 +77,7 @@ class DecodeBatch(Generic[R]):
         logits = self._model(self._inputs[:, None], cache=self._caches.layers)[:, -1, :]
         self._inputs = self._sample(logits)
         self._unread = len(self.rows)
+        self._held = [held + 1 for held in self._held]
         _start(self._inputs)
         self._steps += 1
         if self._steps % EVALUATE_EVERY == 0:
@@ -103,6 +106,13 @@ class DecodeBatch(Generic[R]):
         order = [i for rows in members for i in rows]
         self._order = mx.argsort(mx.array(order)) if len(members) > 1 else None
 
+    def extract(self, row: R) -> tuple[list[Any], int] | None:
+        """Return the plain caches of a row, and how many tokens they hold; None where it has none."""
+        place = next((i for i, one in enumerate(self.rows) if one is row), None)
+        if place is None or self._caches is None:
+            return None
+        return self._caches.extract(place), self._held[place]
+
     def drop(self, unwanted: Iterable[R]) -> None:
         """Forget rows, and free their places in the caches."""
         import mlx.core as mx
@@ -114,6 +124,7 @@ class DecodeBatch(Generic[R]):
         self._unread = sum(i < self._unread for i in kept)
         self.rows = [self.rows[i] for i in kept]
         self._remaining = [self._remaining[i] for i in kept]
+        self._held = [self._held[i] for i in kept]
         if not kept or self._caches is None:
             self._caches = self._inputs = None
             return

@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Row, length
-from abstractllm.providers.mlx.caches import RowCaches
+from abstractllm.providers.mlx.caches import RowCaches, empty_caches
+from abstractllm.providers.mlx.prefixes import PrefixStore
 
 SHORTEST_CHUNK = 64
 """Prompts that differ by fewer tokens than this are padded to the same length."""
 
 
-R = TypeVar("R", bound=Row)
+class Prompted(Row, Protocol):
+    """What this module needs of a request. `cached` is set to the tokens of its prompt that need no computing.
+
+    An `exact` one takes nothing from earlier requests, which computed it in other pieces.
+    """
+
+    cached: int
+    exact: bool
+
+
+R = TypeVar("R", bound=Prompted)
 
 
 class PrefillBatch(Generic[R]):
     """Prompts of one model that are computed together."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, prefixes: PrefixStore) -> None:
         self.rows: list[R] = []
         self._model = model
+        self._prefixes = prefixes
         self._rest: list[list[int]] = []
         self._caches: RowCaches | None = None
         self._short_turn = False
 
     def join(self, rows: list[R]) -> None:
-        """Take prompts in, with empty caches."""
+        """Take prompts in; what is kept of their beginnings is not computed again."""
         self.rows += rows  # first of all, so that a failure below finds them here
-        self._rest += [[*row.prompt, *row.generated][:-1] for row in rows]
-        caches = RowCaches.new(self._model, len(rows))
+        begun = [self._begin(row) for row in rows]
+        self._rest += [rest for rest, _ in begun]
+        caches = RowCaches.joined([layers for _, layers in begun])
         if self._caches is None:
             self._caches = caches
         else:
             self._caches.extend(caches)
-        for row in rows:
-            row.progress(0, length(row))
+        for row, (rest, _) in zip(rows, begun, strict=True):
+            row.progress(length(row) - 1 - len(rest), length(row))
+
+    def _begin(self, row: R) -> tuple[list[int], list[Any]]:
+        """Return the tokens of a row that remain to be computed, all but the last one, and the caches to begin with."""
+        tokens = [*row.prompt, *row.generated]
+        found = None if row.exact else self._prefixes.find(tokens)
+        if found is None:
+            return tokens[:-1], empty_caches(self._model)
+        layers, usable = found
+        if not row.generated:
+            row.cached = usable
+        return tokens[usable:-1], layers
 
     def step(self, most: int) -> None:
         """Compute up to `most` further tokens of every prompt. Those that are ready must have been taken out."""
@@ -82,6 +106,13 @@ class PrefillBatch(Generic[R]):
         for row in rows:
             row.progress(length(row), length(row))
         return rows, caches
+
+    def extract(self, row: R) -> tuple[list[Any], int] | None:
+        """Return the plain caches of a row, and how many tokens they hold; None where it has none."""
+        place = next((i for i, one in enumerate(self.rows) if one is row), None)
+        if place is None or self._caches is None:
+            return None
+        return self._caches.extract(place), length(row) - 1 - len(self._rest[place])
 
     def drop(self, row: R) -> None:
         """Forget a prompt."""

@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from abstractllm.engine.rows import Step
+from abstractllm.engine.rows import Step, length
 from abstractllm.providers.mlx.caches import KVSize, can_be_merged, measured
 from abstractllm.providers.mlx.decode import DecodeBatch, Sampled
-from abstractllm.providers.mlx.prefill import PrefillBatch
+from abstractllm.providers.mlx.prefill import PrefillBatch, Prompted
+from abstractllm.providers.mlx.prefixes import PrefixStore
 
 EXACT_CHUNK = 256
 """Prompt tokens per step of a row that is computed alone: always the same, so that its numbers are too."""
 
 
-class Computed(Sampled, Protocol):
+class Computed(Sampled, Prompted, Protocol):
     """What this module needs of a request. One that is `exact` never shares a computation with another."""
-
-    exact: bool
 
 
 R = TypeVar("R", bound=Computed)
@@ -29,9 +28,10 @@ R = TypeVar("R", bound=Computed)
 class _Lane(Generic[R]):
     """Rows that are computed together, from their prompts to their last tokens."""
 
-    def __init__(self, model: Any) -> None:
-        self.prefill: PrefillBatch[R] = PrefillBatch(model)
+    def __init__(self, model: Any, prefixes: PrefixStore) -> None:
+        self.prefill: PrefillBatch[R] = PrefillBatch(model, prefixes)
         self.decode: DecodeBatch[R] = DecodeBatch(model)
+        self._prefixes = prefixes
 
     @property
     def empty(self) -> bool:
@@ -47,10 +47,29 @@ class _Lane(Generic[R]):
 
     def move_ready(self) -> None:
         ready = self.prefill.take_ready()
-        if ready is not None:
-            self.decode.join(*ready)
+        if ready is None:
+            return
+        rows, caches = ready
+        self.decode.join(rows, caches)
+        if not caches.can_be_cut:
+            for row in rows:
+                self.keep_prefix(row)
+
+    def keep_prefix(self, row: R) -> None:
+        """Keep what is computed of a row for later ones that begin alike."""
+        if not self._prefixes.wants(length(row)):
+            return
+        found = self.decode.extract(row) or self.prefill.extract(row)
+        if found is None:
+            return
+        layers, held = found
+        tokens = [*row.prompt, *row.generated][:held]
+        if self._prefixes.wants(len(tokens)):
+            self._prefixes.store(tokens, layers, held - len(tokens))
 
     def drop(self, rows: Sequence[R]) -> None:
+        for row in rows:
+            self.keep_prefix(row)
         self.decode.drop(rows)
         for row in rows:
             self.prefill.drop(row)
@@ -61,15 +80,19 @@ class MLXRunner(Generic[R]):
 
     Rows share one batch, except those that must be exact: each of these has its own, since with an optimised BLAS or
     on a GPU the last bits of a row depend on how many rows are computed with it. A model with caches that cannot be
-    merged gets its requests served one after another.
+    merged gets its requests served one after another. Up to `prefix_bytes` of what is computed are kept for later.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, prefix_bytes: int = 0) -> None:
         self._model = model
+        self._prefixes = PrefixStore(prefix_bytes)
         self.most_rows = 1_000_000 if can_be_merged(model) else 1
         self._size: KVSize | None = None
-        self._together: _Lane[R] = _Lane(model)
+        self._together: _Lane[R] = self._new_lane()
         self._alone: list[_Lane[R]] = []
+
+    def _new_lane(self) -> _Lane[R]:
+        return _Lane(self._model, self._prefixes)
 
     @property
     def _lanes(self) -> list[_Lane[R]]:
@@ -89,7 +112,7 @@ class MLXRunner(Generic[R]):
         """Take rows in, with empty caches."""
         for row in rows:
             if row.exact:
-                self._alone.append(_Lane(self._model))
+                self._alone.append(self._new_lane())
                 self._alone[-1].enter([row])
         shared = [row for row in rows if not row.exact]
         if shared:
@@ -113,7 +136,7 @@ class MLXRunner(Generic[R]):
 
     def reset(self) -> None:
         """Forget all rows and everything that was computed for them."""
-        self._together = _Lane(self._model)
+        self._together = self._new_lane()
         self._alone = []
 
     def rest(self) -> None:
@@ -131,7 +154,8 @@ class MLXRunner(Generic[R]):
 
     def spare_bytes(self) -> int:
         """Return the bytes that `evict` could free."""
-        return 0
+        return self._prefixes.nbytes
 
     def evict(self, size: int) -> None:
         """Free about so many bytes of what is kept for later requests."""
+        self._prefixes.evict(size)

@@ -39,6 +39,7 @@ class Recorder:
         self.prompt = prompt
         self.generated: list[int] = []
         self.exact = exact
+        self.cached = 0
         self.max_tokens = max_tokens
         self.sampler = sampler
         self.cancelled = False
@@ -573,3 +574,86 @@ def test_a_short_prompt_does_not_wait_for_a_long_one(bench: Bench) -> None:
     assert short.ends == ["length"]
     assert not long.ends
     bench.run()
+
+
+def served(engine: Engine[Recorder], *rows: Recorder) -> None:
+    """Run rows to their ends."""
+    for row in rows:
+        engine.add(row)
+    while engine.busy:
+        engine.step()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_later_turns_compute_only_what_is_new_and_get_the_same_tokens(name: str) -> None:
+    family, config, _ = FAMILIES[name]
+
+    def serve() -> None:
+        model = random_network(family, config)
+        engine: Engine[Recorder] = Engine(MLXRunner(model, prefix_bytes=10**8), [])
+        random = Random(name)
+        talks = [[random.randrange(1, VOCABULARY) for _ in range(length)] for length in (20, 60, 33)]
+        for turn in range(3):
+            rows = [Recorder(list(talk), max_tokens=9) for talk in talks]
+            served(engine, *rows)
+            for row, talk in zip(rows, talks, strict=True):
+                assert row.tokens == tokens_alone(model, row)
+                assert (row.cached >= len(talk) - 15) == (turn > 0)
+                talk += [*row.tokens, *(random.randrange(1, VOCABULARY) for _ in range(5))]
+
+    mlx_thread().run(serve).result()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_prompts_that_share_a_beginning_or_were_left_early_are_reused_without_harm(name: str) -> None:
+    family, config, _ = FAMILIES[name]
+
+    def serve() -> None:
+        model = random_network(family, config)
+        engine: Engine[Recorder] = Engine(MLXRunner(model, prefix_bytes=10**8), [], Limits(prefill_step=64))
+        shared = [7] * 30 + [8] * 100
+        left = [Recorder([*shared, 1], max_tokens=50), Recorder([*shared, *range(1, 200)], max_tokens=50)]
+        for row in left:
+            engine.add(row)
+        for _ in range(6):
+            engine.step()
+        for row in left:
+            engine.drop(row)
+        rows = [Recorder([*shared, i, i + 1, i + 2], max_tokens=20) for i in range(4)]
+        served(engine, *rows, Recorder([9] * 40))
+        for row in rows:
+            assert row.tokens == tokens_alone(model, row)
+
+    mlx_thread().run(serve).result()
+
+
+def test_a_second_prompt_with_the_same_beginning_computes_only_the_rest() -> None:
+    def serve() -> None:
+        model = random_network("llama", LLAMA)
+        engine: Engine[Recorder] = Engine(MLXRunner(model, prefix_bytes=10**8), [])
+        first, other, same = Recorder([5] * 100 + [1]), Recorder([5] * 100 + [2, 3]), Recorder([5] * 100 + [1])
+        exact = Recorder([5] * 100 + [1], exact=True)
+        for row in (first, other, same, exact):
+            served(engine, row)
+        assert [row.cached for row in (first, other, same, exact)] == [0, 100, 100, 0]
+        assert same.tokens == first.tokens == exact.tokens
+
+    mlx_thread().run(serve).result()
+
+
+def test_kept_prefixes_stay_within_their_bytes_and_none_are_kept_without_any() -> None:
+    def serve() -> None:
+        model = random_network("llama", LLAMA)
+        for capacity in (0, 200_000):
+            runner: MLXRunner[Recorder] = MLXRunner(model, prefix_bytes=capacity)
+            engine: Engine[Recorder] = Engine(runner, [])
+            kept = []
+            for i in range(8):
+                served(engine, Recorder([i + 1] * 60))
+                kept.append(runner.spare_bytes())
+            assert max(kept) <= capacity
+            assert (kept[0] > 0) == (capacity > 0)
+            runner.evict(10**9)
+            assert runner.spare_bytes() == 0
+
+    mlx_thread().run(serve).result()
