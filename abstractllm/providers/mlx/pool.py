@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from abstractllm import embedded
-from abstractllm.engine.engine import Engine
-from abstractllm.errors import ConfigurationError
+from abstractllm.engine.engine import Engine, Limits
 from abstractllm.providers.mlx.answer import Answer
 from abstractllm.providers.mlx.backend import import_mlx
+from abstractllm.providers.mlx.budget import kv_bytes, most_models, prefix_bytes
 from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.runner import MLXRunner
@@ -65,9 +65,9 @@ class LoadedModel:
         finally:
             self._engine.expect(-1)
 
-    def submit(self, row: Answer) -> None:
-        """Put a request into the batch."""
-        mlx_thread().post(lambda: self._enter(row))
+    def submit(self, row: Answer, max_queue: int | None) -> None:
+        """Put a request into the batch, or end it with QueueFullError where `max_queue` already wait for a place."""
+        mlx_thread().post(lambda: self._enter(row, max_queue))
 
     def drop(self, row: Answer) -> None:
         """Take a request out of the batch; one that has ended is left alone."""
@@ -79,9 +79,9 @@ class LoadedModel:
         if mlx_thread().alive:
             mlx_thread().post(self._retire)
 
-    def _enter(self, row: Answer) -> None:
+    def _enter(self, row: Answer, max_queue: int | None) -> None:
         mlx_thread().add_engine(self._engine)
-        self._engine.add(row)
+        self._engine.add(row, max_queue)
 
     def _retire(self) -> None:
         self._engine.on_idle = self._leave
@@ -189,17 +189,12 @@ def load(key: ModelKey) -> LoadedModel:
     thread = mlx_thread()
 
     def on_thread() -> Engine[Answer]:
-        runner: MLXRunner[Answer] = MLXRunner(load_weights(path, key.dtype))
-        return Engine(runner, tokenizer.stop_tokens)
+        model = load_weights(path, key.dtype)
+        budget = kv_bytes(import_mlx())
+        runner: MLXRunner[Answer] = MLXRunner(model, prefix_bytes(budget))
+        return Engine(runner, tokenizer.stop_tokens, Limits(kv_bytes=budget))
 
     return LoadedModel(key, path, tokenizer, thread.run(on_thread).result())
-
-
-def _limit() -> int:
-    text = os.environ.get("ABSTRACTLLM_MLX_MAX_MODELS", "2")
-    if not text.isdigit() or int(text) < 1:
-        raise ConfigurationError(f"ABSTRACTLLM_MLX_MAX_MODELS={text!r} is not valid: it must be a number from 1 on.")
-    return int(text)
 
 
 _pool_lock = ForkSafeLock()
@@ -211,5 +206,5 @@ def model_pool() -> ModelPool:
     global _pool
     with _pool_lock:
         if _pool is None:
-            _pool = ModelPool(_limit())
+            _pool = ModelPool(most_models())
         return _pool

@@ -13,6 +13,7 @@ from abstractllm import embedded
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import (
     ContextWindowExceededError,
+    InvalidParameterError,
     MissingDependencyError,
     UnsupportedFeatureError,
     install_command,
@@ -50,7 +51,8 @@ class MLXProvider(BaseProvider):
     """Runs a model in this process with MLX.
 
     Settings: `model` is a folder or a Hugging Face repository id, the model that ships when left out; `dtype` is
-    "auto" (float32 on the CPU if memory allows, as it is elsewhere), "float32", "float16" or "bfloat16".
+    "auto" (float32 on the CPU if memory allows, as it is elsewhere), "float32", "float16" or "bfloat16"; `max_queue`
+    is how many requests may wait for a place in the batch before a further one raises QueueFullError (no limit).
 
     Requests of all providers with one model run in one batch. `max_tokens` is cut to what the context has room for.
     """
@@ -60,7 +62,7 @@ class MLXProvider(BaseProvider):
         {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice"}
         | {"priority", "deterministic"}
     )
-    settings: ClassVar[frozenset[str]] = frozenset({"model", "dtype"})
+    settings: ClassVar[frozenset[str]] = frozenset({"model", "dtype", "max_queue"})
     defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
 
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
@@ -130,6 +132,7 @@ class MLXProvider(BaseProvider):
 
     def _configure(self, config: Mapping[str, Any]) -> None:
         check_dtype(config["dtype"])
+        _check_max_queue(config.get("max_queue"))
 
     def _check(self, request: GenerateRequest) -> None:
         if request.model not in self._with_template:
@@ -161,7 +164,7 @@ class MLXProvider(BaseProvider):
         model = self._loading(request.model).result()
         sink = ThreadSink()
         with model.expecting():
-            _submit(model, _prepare(model, request), call, sink)
+            _submit(model, _prepare(model, request), call, sink, self.get_param("max_queue"))
         yield from sink
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
@@ -170,7 +173,7 @@ class MLXProvider(BaseProvider):
         sink = LoopSink(mlx_thread().outbox)
         with model.expecting():
             prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
-            _submit(model, prepared, call, sink)
+            _submit(model, prepared, call, sink, self.get_param("max_queue"))
         async for delta in sink:
             yield delta
 
@@ -208,9 +211,14 @@ def _room(model: LoadedModel, prompt_tokens: int, max_tokens: int) -> int:
     return min(max_tokens, window - prompt_tokens)
 
 
-def _submit(model: LoadedModel, prepared: Prepared, call: Call, sink: Sink) -> None:
+def _check_max_queue(value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise InvalidParameterError("max_queue", f"max_queue={value!r} is not valid: it must be a number from 0 on.")
+
+
+def _submit(model: LoadedModel, prepared: Prepared, call: Call, sink: Sink, max_queue: int | None) -> None:
     answer = Answer(prepared, call, sink)
-    model.submit(answer)
+    model.submit(answer, max_queue)
     call.on_cancel(lambda: model.drop(answer))
 
 

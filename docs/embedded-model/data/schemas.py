@@ -106,6 +106,10 @@ def new_parameter(words: Words, taken: set[str], style: str, simple: bool = Fals
         name, kind, description = words.pick(NESTED if words.chance(words.nested) and not simple else LEXICON)
         if is_held_out(name) != words.held_out:
             continue
+        if not words.held_out and not simple and words.chance(0.2):
+            name = words.pick(LEXICON)[0]  # a name that says nothing of the kind, so that the schema is read
+        if is_held_out(name) != words.held_out:
+            continue
         if words.chance(words.strange):
             name, description = words.identifier(), ""
         elif words.chance(0.12):

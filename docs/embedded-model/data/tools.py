@@ -6,7 +6,7 @@ from typing import Any
 
 from .families import FAMILIES, Family
 from .schemas import LEXICON, STYLES, Parameter, fill_parameter, lift_definitions, new_parameter, object_schema
-from .words import Words
+from .words import NOUNS, THINGS, Words
 
 # verb, gerund-free description, Portuguese imperative
 VERBS = (
@@ -79,7 +79,8 @@ def family_tool(words: Words, family: Family | None = None, like: Tool | None = 
 def other_name(words: Words, taken: set[str]) -> str:
     """A name that a family does not have, so that training does not learn its names by heart."""
     while True:
-        name = words.identifier() if words.chance(0.6) else words.pick(LEXICON)[0]
+        plain = "_".join((words.pick(VERBS[:-6])[0], words.choose(words.pick((NOUNS, THINGS)))))
+        name = words.pick((words.identifier(), words.identifier(), words.pick(LEXICON)[0], plain, plain.title().replace("_", "")))
         if name not in taken:
             return name
 
@@ -116,7 +117,9 @@ def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 6) ->
     article = words.pick(("a", "the", "one"))
     description = words.pick(("{v} {a} {n}.", "{v} {a} {n}", "{v} {a} {n} in the system.", "Use this to {l} {a} {n}.", "{v}s {a} {n}")).format(v=verb[1], l=verb[0], a=article, n=noun[0])
     action = (f"{verb[0]} {article} {noun[0]}", f"{verb[2]} {noun[1]}".strip())
-    if roll > 0.8:
+    if not words.held_out and words.chance(0.15):
+        name = words.pick((f"{words.invented()}_{name}", f"{name}_{words.invented()}", f"do_{name}", f"{name}_now"))
+    if roll > (0.8 if words.held_out else 0.6):
         name = words.identifier()
     if roll > 0.9:
         description, action = "", ("", "")

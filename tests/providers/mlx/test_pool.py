@@ -124,18 +124,20 @@ def test_the_pool_does_not_keep_its_users_alive(key: Callable[[str], ModelKey]) 
 class Quiet:
     """A row that only waits for its end."""
 
-    cancelled = False
-    sampler = None
+    cancelled = exact = False
+    sampler = deadline = None
+    priority = cached = 0
 
     def __init__(self) -> None:
         self.prompt = [1, 2, 3]
+        self.generated: list[int] = []
         self.max_tokens = 3
         self.ended: Future[str] = Future()
 
     def progress(self, done: int, total: int) -> None:
         """Nothing to note."""
 
-    def token(self, token: int) -> bool:
+    def token(self, token: int, extra: object) -> bool:
         return False
 
     def end(self, reason: str) -> None:
@@ -149,7 +151,7 @@ def test_a_request_that_comes_after_its_model_was_retired_is_still_answered(key:
     pool, one, user, row = ModelPool(limit=2), key("one"), User(), Quiet()
     loaded = pool.get(one, user).result()
     pool.release(one, user)
-    loaded.submit(row)
+    loaded.submit(row, None)
 
     assert row.ended.result(timeout=60) == "length"
 
@@ -160,7 +162,7 @@ def test_a_retired_model_is_let_go_with_its_last_request(key: Callable[[str], Mo
     loaded = pool.get(one, user).result()
     engine = weakref.ref(loaded._engine)
     row.max_tokens = 2000 if dropped else 3
-    loaded.submit(row)
+    loaded.submit(row, None)
     pool.release(one, user)
     if dropped:
         loaded.drop(row)

@@ -17,13 +17,14 @@ from abstractllm import (
     ModelCapability,
     ModelLoadingError,
     ModelNotFoundError,
+    QueueFullError,
     UnsupportedFeatureError,
     UnsupportedModelError,
     UnsupportedOperationError,
     create_llm,
 )
 from abstractllm.providers.mlx import MLXProvider
-from abstractllm.types import GenerateResponse
+from abstractllm.types import GenerateResponse, Message
 
 SAMPLED = {"temperature": 0.8, "top_p": 0.95, "seed": 7}
 
@@ -43,12 +44,14 @@ def endless(tiny_model: Path) -> Iterator[MLXProvider]:
 
 
 def same(one: GenerateResponse, other: GenerateResponse) -> bool:
-    return (one.content, one.tool_calls, one.finish_reason, one.usage) == (
-        other.content,
-        other.tool_calls,
-        other.finish_reason,
-        other.usage,
-    )
+    """Whether two answers are the same, however much of their prompts had to be computed."""
+    return facts(one) == facts(other)
+
+
+def facts(answer: GenerateResponse) -> tuple[object, ...]:
+    assert answer.usage is not None
+    tokens = (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    return (answer.content, answer.tool_calls, answer.finish_reason, tokens)
 
 
 class TestAsyncSupport:
@@ -345,3 +348,50 @@ def _changed(model: Path, folder: Path, **config: object) -> Path:
 def test_it_is_found_by_name(tiny_model: Path) -> None:
     with create_llm("mlx", model=str(tiny_model), max_tokens=2) as llm:
         assert llm.generate("Hello").model == str(tiny_model)
+
+
+class TestEngine:
+    """What the engine does for callers."""
+
+    async def test_a_line_that_is_full_refuses_where_a_limit_is_set(self, tiny_model: Path) -> None:
+        async with MLXProvider(model=str(tiny_model), max_tokens=40, max_queue=0) as llm:
+            await llm.generate_async("Hi", max_tokens=1)
+            answers = await asyncio.gather(*(llm.generate_async("Hi") for _ in range(40)), return_exceptions=True)
+
+        refused = [answer for answer in answers if isinstance(answer, QueueFullError)]
+        assert len(refused) == 8
+        assert len([answer for answer in answers if isinstance(answer, GenerateResponse)]) == 32
+
+    @pytest.mark.parametrize("value", [-1, True, "many"])
+    def test_a_bad_limit_is_refused(self, value: object) -> None:
+        with pytest.raises(InvalidParameterError, match="max_queue"):
+            MLXProvider(max_queue=value)
+
+    def test_the_second_turn_computes_only_what_is_new(self, llm: MLXProvider) -> None:
+        question = Message("user", "What can you do? Tell me all about it, please.")
+        first = llm.generate(messages=[question])
+        second = llm.generate("Thanks!", messages=[question, first.to_message()])
+        assert first.usage is not None
+        assert second.usage is not None
+        assert second.usage.cached_tokens >= first.usage.prompt_tokens - 1
+
+    async def test_deterministic_answers_are_the_same_alone_and_in_company(self, endless: MLXProvider) -> None:
+        options = {"deterministic": True, "temperature": 1.0, "seed": 5, "max_tokens": 30}
+        alone = await endless.generate_async("What is this?", **options)
+        company = [endless.generate_async(f"Question {i}", max_tokens=30) for i in range(6)]
+        together, *_ = await asyncio.gather(endless.generate_async("What is this?", **options), *company)
+        assert same(together, alone)
+        assert alone.usage is not None
+        assert alone.usage.cached_tokens == 0
+
+    async def test_a_higher_priority_is_served_first(self, tiny_model: Path) -> None:
+        async with MLXProvider(model=str(tiny_model), max_tokens=60) as llm:
+            await llm.generate_async("Hi", max_tokens=1)
+            order: list[int] = []
+
+            async def ask(number: int) -> None:
+                await llm.generate_async("Hi", priority=10 if number == 69 else 0)
+                order.append(number)
+
+            await asyncio.gather(*(ask(number) for number in range(70)))
+        assert order.index(69) < 66
