@@ -43,6 +43,11 @@ class End:
     def __init__(self, error: BaseException | None = None) -> None:
         self._error = error
 
+    @property
+    def failed(self) -> bool:
+        """Whether an error was the end."""
+        return self._error is not None
+
     def check(self) -> None:
         """Raise the error, if there is one, and let go of it: its traceback would keep the reader's frames alive."""
         error, self._error = self._error, None

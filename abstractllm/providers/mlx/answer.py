@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from abstractllm.accumulator import ResponseAccumulator
@@ -28,6 +28,7 @@ class Prepared:
     stream: bool
     priority: int = 0
     exact: bool = False
+    choice: int = 0
 
 
 class Answer:
@@ -90,6 +91,8 @@ class Answer:
     def _emit(self, delta: GenerateResponse | None) -> None:
         if delta is None:
             return
+        if self._prepared.choice:
+            delta = replace(delta, choice=self._prepared.choice)
         if self._whole is None:
             self._sink.put(delta)
         else:

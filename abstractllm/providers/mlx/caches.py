@@ -107,16 +107,17 @@ class RowCaches:
         self._rows += len(other)
 
     def take(self, rows: Sequence[int]) -> RowCaches:
-        """Return copies of some rows; they stay here too, until `keep` leaves them out."""
-        if len(rows) == self._rows:
+        """Return copies of some rows, of one several times if so asked; they stay here too, until `keep` drops them."""
+        if list(rows) == list(range(self._rows)):
             return RowCaches(self.layers, self._rows, self._merged)
         taken = RowCaches(copy.deepcopy(self.layers), self._rows, self._merged)
+        taken._merge()
         taken.keep(rows)
         return taken
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all rows but these; at least one must stay."""
-        if len(rows) == self._rows:
+        if list(rows) == list(range(self._rows)):
             return
         for layer in self.layers:
             layer.filter(list(rows))

@@ -23,6 +23,23 @@ class Sink(Protocol):
         """Hand over; never waits."""
 
 
+class SharedSink:
+    """The sink of several answers to one request: ends once all have ended, or with the first error."""
+
+    def __init__(self, sink: Sink, answers: int) -> None:
+        self._sink = sink
+        self._running = answers
+
+    def put(self, item: GenerateResponse | End) -> None:
+        """Hand over; of the ends only the one that counts. Call on one thread."""
+        if not isinstance(item, End):
+            self._sink.put(item)
+            return
+        self._running = 0 if item.failed else self._running - 1
+        if self._running == 0:
+            self._sink.put(item)
+
+
 class ThreadSink:
     """A sink that a thread reads by iterating."""
 

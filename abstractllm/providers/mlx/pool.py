@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,23 +65,28 @@ class LoadedModel:
         finally:
             self._engine.expect(-1)
 
-    def submit(self, row: Answer, max_queue: int | None) -> None:
-        """Put a request into the batch, or end it with QueueFullError where `max_queue` already wait for a place."""
-        mlx_thread().post(lambda: self._enter(row, max_queue))
+    def submit(self, rows: Sequence[Answer], max_queue: int | None) -> None:
+        """Put rows into the batch, or end them with QueueFullError where `max_queue` already wait for a place."""
+        mlx_thread().post(lambda: self._enter(rows, max_queue))
 
-    def drop(self, row: Answer) -> None:
-        """Take a request out of the batch; one that has ended is left alone."""
+    def drop(self, rows: Sequence[Answer]) -> None:
+        """Take rows out of the batch; those that have ended are left alone."""
         if mlx_thread().alive:
-            mlx_thread().post(lambda: self._engine.drop(row))
+            mlx_thread().post(lambda: self._drop(rows))
 
     def retire(self) -> None:
         """Free the weights once the last request has ended, one that is still being prepared included."""
         if mlx_thread().alive:
             mlx_thread().post(self._retire)
 
-    def _enter(self, row: Answer, max_queue: int | None) -> None:
+    def _enter(self, rows: Sequence[Answer], max_queue: int | None) -> None:
         mlx_thread().add_engine(self._engine)
-        self._engine.add(row, max_queue)
+        for row in rows:
+            self._engine.add(row, max_queue)
+
+    def _drop(self, rows: Sequence[Answer]) -> None:
+        for row in rows:
+            self._engine.drop(row)
 
     def _retire(self) -> None:
         self._engine.on_idle = self._leave

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Row, length
@@ -26,50 +27,60 @@ R = TypeVar("R", bound=Prompted)
 
 
 class PrefillBatch(Generic[R]):
-    """Prompts of one model that are computed together."""
+    """Prompts of one model that are computed together. Rows that enter together with the same prompt share its work."""
 
     def __init__(self, model: Any, prefixes: PrefixStore) -> None:
-        self.rows: list[R] = []
+        self._groups: list[list[R]] = []  # the rows of each prompt that is computed
         self._model = model
         self._prefixes = prefixes
         self._rest: list[list[int]] = []
         self._caches: RowCaches | None = None
         self._short_turn = False
 
+    @property
+    def rows(self) -> list[R]:
+        """The rows whose prompts are being computed."""
+        return [row for group in self._groups for row in group]
+
     def join(self, rows: list[R]) -> None:
         """Take prompts in; what is kept of their beginnings is not computed again."""
-        self.rows += rows  # first of all, so that a failure below finds them here
-        begun = [self._begin(row) for row in rows]
+        groups = list(_by_prompt(rows))
+        self._groups += groups  # first of all, so that a failure below finds the rows here
+        begun = [self._begin(group) for group in groups]
         self._rest += [rest for rest, _ in begun]
         caches = RowCaches.joined([layers for _, layers in begun])
         if self._caches is None:
             self._caches = caches
         else:
             self._caches.extend(caches)
-        for row, (rest, _) in zip(rows, begun, strict=True):
-            row.progress(length(row) - 1 - len(rest), length(row))
+        self._report()
 
-    def _begin(self, row: R) -> tuple[list[int], list[Any]]:
-        """Return the tokens of a row that remain to be computed, all but the last one, and the caches to begin with."""
-        tokens = [*row.prompt, *row.generated]
-        found = None if row.exact else self._prefixes.find(tokens)
+    def _begin(self, group: list[R]) -> tuple[list[int], list[Any]]:
+        """Return the tokens of a prompt that remain to be computed, all but the last, and the caches to begin with."""
+        tokens = [*group[0].prompt, *group[0].generated]
+        found = None if group[0].exact else self._prefixes.find(tokens)
         if found is None:
             return tokens[:-1], empty_caches(self._model)
         layers, usable = found
-        if not row.generated:
-            row.cached = usable
+        for row in group:
+            if not row.generated:
+                row.cached = usable
         return tokens[usable:-1], layers
 
     def step(self, most: int) -> None:
         """Compute up to `most` further tokens of every prompt. Those that are ready must have been taken out."""
-        if not self.rows:
+        if not self._groups:
             return
         chunk = self._chunk_length(most)
         chunks = [rest[:chunk] for rest in self._rest]
         self._rest = [rest[chunk:] for rest in self._rest]
         self._compute(chunks)
-        for row, rest in zip(self.rows, self._rest, strict=True):
-            row.progress(length(row) - 1 - len(rest), length(row))
+        self._report()
+
+    def _report(self) -> None:
+        for group, rest in zip(self._groups, self._rest, strict=True):
+            for row in group:
+                row.progress(length(row) - 1 - len(rest), length(row))
 
     def _chunk_length(self, most: int) -> int:
         """Return how many tokens of each prompt come next.
@@ -97,11 +108,12 @@ class PrefillBatch(Generic[R]):
         mx.clear_cache()
 
     def take_ready(self) -> tuple[list[R], RowCaches] | None:
-        """Take out the prompts that are computed, with their caches; None where there are none."""
+        """Take out the rows whose prompts are computed, with their caches; None where there are none."""
         ready = [i for i, rest in enumerate(self._rest) if not rest]
         if not ready or self._caches is None:
             return None
-        rows, caches = [self.rows[i] for i in ready], self._caches.take(ready)
+        rows = [row for i in ready for row in self._groups[i]]
+        caches = self._caches.take([i for i in ready for _ in self._groups[i]])
         self._keep([i for i, rest in enumerate(self._rest) if rest])
         for row in rows:
             row.progress(length(row), length(row))
@@ -109,19 +121,37 @@ class PrefillBatch(Generic[R]):
 
     def extract(self, row: R) -> tuple[list[Any], int] | None:
         """Return the plain caches of a row, and how many tokens they hold; None where it has none."""
-        place = next((i for i, one in enumerate(self.rows) if one is row), None)
+        place = self._place(row)
         if place is None or self._caches is None:
             return None
         return self._caches.extract(place), length(row) - 1 - len(self._rest[place])
 
     def drop(self, row: R) -> None:
-        """Forget a prompt."""
-        self._keep([i for i, one in enumerate(self.rows) if one is not row])
+        """Forget a row, and its prompt unless others share it."""
+        place = self._place(row)
+        if place is None:
+            return
+        self._groups[place] = [one for one in self._groups[place] if one is not row]
+        self._keep([i for i, group in enumerate(self._groups) if group])
+
+    def _place(self, row: R) -> int | None:
+        return next((i for i, group in enumerate(self._groups) if any(one is row for one in group)), None)
 
     def _keep(self, indices: list[int]) -> None:
         if self._caches is not None and indices:
             self._caches.keep(indices)
         else:
             self._caches = None
-        self.rows = [self.rows[i] for i in indices]
+        self._groups = [self._groups[i] for i in indices]
         self._rest = [self._rest[i] for i in indices]
+
+
+def _by_prompt(rows: list[R]) -> Iterator[list[R]]:
+    """Yield the rows with equal prompts together; an exact one stays alone."""
+    groups: dict[tuple[int, ...], list[R]] = {}
+    for row in rows:
+        if row.exact:
+            yield [row]
+        else:
+            groups.setdefault((*row.prompt, *row.generated), []).append(row)
+    yield from groups.values()

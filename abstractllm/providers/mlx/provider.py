@@ -6,6 +6,7 @@ import asyncio
 import platform
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
 from abstractllm.providers.call import Call
 from abstractllm.providers.mlx.answer import Answer, Prepared
 from abstractllm.providers.mlx.backend import check_installed, import_mlx, load_blas, on_cpu, version
-from abstractllm.providers.mlx.delivery import LoopSink, Sink, ThreadSink
+from abstractllm.providers.mlx.delivery import LoopSink, SharedSink, Sink, ThreadSink
 from abstractllm.providers.mlx.hub import (
     context_window,
     fetch,
@@ -38,7 +39,7 @@ from abstractllm.providers.mlx.hub import (
 )
 from abstractllm.providers.mlx.loading import check_dtype
 from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_key, model_pool
-from abstractllm.providers.mlx.sampling import Sampling, make_sampler
+from abstractllm.providers.mlx.sampling import Sampling, make_sampler, mixed
 from abstractllm.providers.mlx.tokenizer import no_template
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
@@ -60,7 +61,7 @@ class MLXProvider(BaseProvider):
     name: ClassVar[str] = "mlx"
     parameters: ClassVar[frozenset[str]] = frozenset(
         {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice"}
-        | {"priority", "deterministic"}
+        | {"n", "priority", "deterministic"}
     )
     settings: ClassVar[frozenset[str]] = frozenset({"model", "dtype", "max_queue"})
     defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
@@ -164,7 +165,7 @@ class MLXProvider(BaseProvider):
         model = self._loading(request.model).result()
         sink = ThreadSink()
         with model.expecting():
-            _submit(model, _prepare(model, request), call, sink, self.get_param("max_queue"))
+            self._submit(model, _prepare(model, request), call, sink)
         yield from sink
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
@@ -173,17 +174,27 @@ class MLXProvider(BaseProvider):
         sink = LoopSink(mlx_thread().outbox)
         with model.expecting():
             prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
-            _submit(model, prepared, call, sink, self.get_param("max_queue"))
+            self._submit(model, prepared, call, sink)
         async for delta in sink:
             yield delta
 
+    def _submit(self, model: LoadedModel, prepared: Sequence[Prepared], call: Call, sink: Sink) -> None:
+        """Put the answers to one request into the batch."""
+        shared = SharedSink(sink, len(prepared)) if len(prepared) > 1 else sink
+        answers = [Answer(one, call, shared) for one in prepared]
+        model.submit(answers, self.get_param("max_queue"))
+        call.on_cancel(lambda: model.drop(answers))
 
-def _prepare(model: LoadedModel, request: GenerateRequest) -> Prepared:
-    """Render and tokenise a request. Raises ContextWindowExceededError when no room is left for an answer."""
+
+def _prepare(model: LoadedModel, request: GenerateRequest) -> list[Prepared]:
+    """Render and tokenise a request, for each of the answers that it asks for.
+
+    Raises ContextWindowExceededError when no room is left for an answer.
+    """
     tools = () if request.tool_choice == "none" else request.tools
     prompt = model.tokenizer.render(request.messages, tools)
     tokens = model.tokenizer.encode(prompt)
-    return Prepared(
+    first = Prepared(
         prompt=tokens,
         max_tokens=_room(model, len(tokens), request.max_tokens or MAX_TOKENS),
         sampler=make_sampler(Sampling.of(request), request.seed),
@@ -193,6 +204,15 @@ def _prepare(model: LoadedModel, request: GenerateRequest) -> Prepared:
         priority=request.priority,
         exact=request.deterministic,
     )
+    others = (_alternative(first, model, request, prompt, choice) for choice in range(1, request.n))
+    return [first, *others]
+
+
+def _alternative(first: Prepared, model: LoadedModel, request: GenerateRequest, prompt: str, choice: int) -> Prepared:
+    """Return a further answer to the same prompt: with a seed, it has one of its own that follows from it."""
+    seed = None if request.seed is None else mixed(request.seed, -choice - 1)
+    sampler = make_sampler(Sampling.of(request), seed)
+    return replace(first, choice=choice, sampler=sampler, reader=model.tokenizer.reader(request, prompt))
 
 
 def _room(model: LoadedModel, prompt_tokens: int, max_tokens: int) -> int:
@@ -214,12 +234,6 @@ def _room(model: LoadedModel, prompt_tokens: int, max_tokens: int) -> int:
 def _check_max_queue(value: object) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise InvalidParameterError("max_queue", f"max_queue={value!r} is not valid: it must be a number from 0 on.")
-
-
-def _submit(model: LoadedModel, prepared: Prepared, call: Call, sink: Sink, max_queue: int | None) -> None:
-    answer = Answer(prepared, call, sink)
-    model.submit(answer, max_queue)
-    call.on_cancel(lambda: model.drop(answer))
 
 
 def _capabilities(path: Path | None) -> Capabilities:

@@ -151,7 +151,7 @@ def test_a_request_that_comes_after_its_model_was_retired_is_still_answered(key:
     pool, one, user, row = ModelPool(limit=2), key("one"), User(), Quiet()
     loaded = pool.get(one, user).result()
     pool.release(one, user)
-    loaded.submit(row, None)
+    loaded.submit([row], None)
 
     assert row.ended.result(timeout=60) == "length"
 
@@ -162,10 +162,10 @@ def test_a_retired_model_is_let_go_with_its_last_request(key: Callable[[str], Mo
     loaded = pool.get(one, user).result()
     engine = weakref.ref(loaded._engine)
     row.max_tokens = 2000 if dropped else 3
-    loaded.submit(row, None)
+    loaded.submit([row], None)
     pool.release(one, user)
     if dropped:
-        loaded.drop(row)
+        loaded.drop([row])
     row.ended.exception(timeout=60)
     mlx_thread().run(lambda: None).result()
     del loaded

@@ -23,6 +23,7 @@ from abstractllm import (
     UnsupportedOperationError,
     create_llm,
 )
+from abstractllm.accumulator import join
 from abstractllm.providers.mlx import MLXProvider
 from abstractllm.types import GenerateResponse, Message
 
@@ -395,3 +396,17 @@ class TestEngine:
 
             await asyncio.gather(*(ask(number) for number in range(70)))
         assert order.index(69) < 66
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_several_answers_to_one_prompt(self, endless: MLXProvider, stream: bool) -> None:
+        options = {"n": 3, "temperature": 1.0, "seed": 11, "max_tokens": 12}
+        answer = endless.generate("What is this?", stream=stream, **options)
+        if stream:
+            deltas = list(answer)
+            assert {delta.choice for delta in deltas} == {0, 1, 2}
+            answer = join(deltas)
+        assert [choice.choice for choice in answer.choices] == [0, 1, 2]
+        assert len({choice.content for choice in answer.choices}) == 3
+        assert answer.content == endless.generate("What is this?", **options | {"n": 1}).content
+        again = endless.generate("What is this?", **options)
+        assert [choice.content for choice in again.choices] == [choice.content for choice in answer.choices]

@@ -657,3 +657,28 @@ def test_kept_prefixes_stay_within_their_bytes_and_none_are_kept_without_any() -
             assert runner.spare_bytes() == 0
 
     mlx_thread().run(serve).result()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_equal_prompts_that_come_together_are_computed_once(name: str) -> None:
+    family, config, _ = FAMILIES[name]
+
+    def serve() -> None:
+        model = random_network(family, config)
+        engine = engine_of(model)
+        rows = [Recorder([4] * 70 + [i // 3], max_tokens=5 + i) for i in range(6)]
+        for row in rows:
+            engine.add(row)
+        prefill = engine._runner._together.prefill
+        prefill.join([Recorder([1] * 9), Recorder([1] * 9), Recorder([2] * 9)])
+        assert [len(group) for group in prefill._groups] == [2, 1]
+        engine._runner.reset()
+        engine.step()
+        assert len(engine._active()) == 6
+        engine.drop(rows[0])
+        engine.drop(rows[5])
+        while engine.busy:
+            engine.step()
+        assert all(row.tokens == tokens_alone(model, row) for row in rows[1:5])
+
+    mlx_thread().run(serve).result()
