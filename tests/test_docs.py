@@ -23,9 +23,9 @@ from abstractllm import errors
 from abstractllm.cli import cli
 from abstractllm.cli.chat import COMMANDS as CHAT_COMMANDS
 from abstractllm.cli.failures import EXIT_CODES
+from abstractllm.engine.engine import Limits
 from abstractllm.files import MAX_BYTES, MAX_TEXT_BYTES
 from abstractllm.parameters import CHECKS
-from abstractllm.providers.mlx import batch
 from abstractllm.providers.mlx.provider import MAX_TOKENS as MLX_MAX_TOKENS
 from abstractllm.testing import ProviderConformance
 
@@ -372,11 +372,12 @@ def test_a_fence_may_hold_fences():
 
 
 def test_numbers_are_those_of_the_code():
-    mlx, files = page("mlx.md"), page("files-and-tools.md")
+    mlx, files, batching = page("mlx.md"), page("files-and-tools.md"), page("batching.md")
+    limits = Limits()
     assert f"`max_tokens` is {MLX_MAX_TOKENS} where" in mlx
-    assert f"up to {batch.PREFILL_ROWS} prompts at a time: {batch.PREFILL_STEP} tokens" in mlx
-    assert f"up to {batch.ROWS} running requests" in mlx
-    assert f"up to {batch.BURST_SECONDS * 1000:g} ms" in mlx
+    assert f"up to {limits.prefill_rows} prompts at a time: {limits.prefill_step} tokens" in batching
+    assert f"up to {limits.rows} running requests" in batching
+    assert f"up to {limits.burst * 1000:g} ms" in batching
     assert f"up to {MAX_TEXT_BYTES // 2**20} MiB" in files
     assert f"up to {MAX_BYTES // 2**20} MiB" in files
 
