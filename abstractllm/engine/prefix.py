@@ -60,14 +60,14 @@ class PrefixTree(Generic[V]):
         It takes the place of what was stored for the same tokens, and makes room by giving up others. `size` is in
         bytes, at least 0. `trimmable` says whether the value can be cut to any smaller number of tokens.
         Returns whether `tokens` can be found now. If not, it changed nothing: the value is larger than the capacity,
-        or there are no tokens. A value covered by one that is held is not kept; that one counts as just used.
+        or there are no tokens. A value covered by one that is held is not kept: the one `find` returns counts as used.
         """
         if size > self.capacity or not tokens:
             return False
         key = _packed(tokens)
         node, common = self._descend(key)
         cover = node.cuttable
-        if cover is not None and common == len(key) <= cover.node.end:
+        if cover is not None and common == len(key) < cover.node.end:
             self._recent.move_to_end(cover)
             return True
         self._put(_Entry(value, size, trimmable, self._node_for(key, node, common)))

@@ -61,12 +61,14 @@ class AgainstAList(RuleBasedStateMachine):
             self.put(Item(self.stored, tokens, size, trimmable))
 
     def put(self, new: Item) -> None:
-        for item in self.items:
-            if item.covers(new.tokens):
-                self.use(item)
-                return
-        self.items = [item for item in self.items if item.tokens != new.tokens and not new.covers(item.tokens)]
-        self.items.append(new)
+        covers = [item for item in self.items if item.covers(new.tokens)]
+        if len(covers) == 1:
+            self.use(covers[0])
+        elif covers:
+            self.find(new.tokens, None)  # tells which one counts as used, for that is left open
+        else:
+            self.items = [item for item in self.items if item.tokens != new.tokens and not new.covers(item.tokens)]
+            self.items.append(new)
         while sum(item.size for item in self.items) > self.capacity:
             self.items.pop(0)
 
@@ -104,7 +106,7 @@ class AgainstAList(RuleBasedStateMachine):
         assert self.tree.nbytes == sum(item.size for item in self.items) <= self.capacity
 
     def teardown(self) -> None:
-        for item in self.items:
+        for item in list(self.items):
             self.find(item.tokens, None)
 
 

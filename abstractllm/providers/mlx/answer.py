@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,9 +12,10 @@ from abstractllm.aio import End
 from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.call import Call
 from abstractllm.providers.mlx.delivery import Sink
-from abstractllm.providers.mlx.sampling import Sampler
+from abstractllm.providers.mlx.logprobs import ScoredToken
+from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.text.reader import OutputReader
-from abstractllm.types import FinishReason, GenerateResponse, Timings, Usage
+from abstractllm.types import FinishReason, GenerateResponse, Timings, TokenLogprob, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,9 @@ class Prepared:
 
     prompt: list[int]
     max_tokens: int
-    sampler: Sampler | None
+    sampling: Sampling
     reader: OutputReader
+    token_bytes: Callable[[int], bytes]
     model: str
     stream: bool
     priority: int = 0
@@ -42,7 +45,7 @@ class Answer:
         self.exact = prepared.exact
         self.cached = 0
         self.max_tokens = prepared.max_tokens
-        self.sampler = prepared.sampler
+        self.sampling = prepared.sampling
         self._prepared = prepared
         self._reader = prepared.reader
         self._call = call
@@ -51,6 +54,7 @@ class Answer:
         self._submitted = time.perf_counter()
         self._started: float | None = None
         self._first: float | None = None
+        self._logprobs: list[TokenLogprob] = []  # of tokens whose text has not been handed over
 
     @property
     def cancelled(self) -> bool:
@@ -63,11 +67,13 @@ class Answer:
             self._started = time.perf_counter()
         self._call.report_progress(done, total)
 
-    def token(self, token: int, extra: None) -> bool:
+    def token(self, token: int, extra: ScoredToken | None) -> bool:
         """Take the next token; True when a stop string has ended the answer."""
         if self._first is None:
             self._first = time.perf_counter()
             self._call.first_event()
+        if extra is not None:
+            self._logprobs.append(self._logprob(extra))
         self._emit(self._reader.add(token))
         return self._reader.stop_string is not None
 
@@ -93,10 +99,21 @@ class Answer:
             return
         if self._prepared.choice:
             delta = replace(delta, choice=self._prepared.choice)
+        if self._logprobs:
+            delta = replace(delta, logprobs=tuple(self._logprobs))
+            self._logprobs = []
         if self._whole is None:
             self._sink.put(delta)
         else:
             self._whole.add(delta)
+
+    def _logprob(self, scored: ScoredToken) -> TokenLogprob:
+        top = tuple(self._named(token, logprob) for token, logprob in scored.top)
+        return replace(self._named(scored.token, scored.logprob), top=top)
+
+    def _named(self, token: int, logprob: float) -> TokenLogprob:
+        text = self._prepared.token_bytes(token)
+        return TokenLogprob(text.decode(errors="replace"), logprob, text)
 
     def _last(self, reason: FinishReason) -> GenerateResponse:
         return GenerateResponse(

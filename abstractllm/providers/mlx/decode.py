@@ -1,7 +1,6 @@
 """Decodes rows together: one forward pass and one token for each row per step. Knows no text.
 
-Nothing is computed that nobody asked for: tokens are chosen from the logits as they are, and rows with the same sampler
-in one call.
+How tokens are chosen from the logits is the business of `choosing`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Row, Step, length
 from abstractllm.providers.mlx.caches import RowCaches
-from abstractllm.providers.mlx.sampling import Sampler
+from abstractllm.providers.mlx.choosing import BatchSampler, Chosen
+from abstractllm.providers.mlx.sampling import Sampling
 
 EVALUATE_EVERY = 64
 """Steps between evaluations of the caches: what a step does not need would pile up (mlx-lm issue 1845)."""
@@ -23,7 +23,7 @@ CLEAR_EVERY = 512
 class Sampled(Row, Protocol):
     """What this module needs of a request."""
 
-    sampler: Sampler | None
+    sampling: Sampling
 
 
 R = TypeVar("R", bound=Sampled)
@@ -40,8 +40,8 @@ class DecodeBatch(Generic[R]):
         self._unread = 0  # of how many rows, the first ones, the input is a new token; of the others it ends the prompt
         self._remaining: list[int] = []
         self._held: list[int] = []  # tokens in the caches of each row
-        self._sampling: list[tuple[Sampler | None, Any]] = []
-        self._order: Any = None
+        self._sampler = BatchSampler()
+        self._chosen: Chosen | None = None  # of the first `_unread` rows
         self._steps = 0
 
     def join(self, rows: list[R], caches: RowCaches) -> None:
@@ -58,16 +58,19 @@ class DecodeBatch(Generic[R]):
             _start(self._inputs)
         self._remaining += [row.max_tokens - len(row.generated) for row in rows]
         self._held += [length(row) - 1 for row in rows]
-        self._arrange()
+        self._sampler.join(rows)
 
     def step(self) -> list[Step[R]]:
         """Return the next token of each row that has one."""
-        inputs, unread = self._inputs, self._unread
+        inputs, unread, chosen = self._inputs, self._unread, self._chosen
         if unread < len(self.rows) or any(left > 1 for left in self._remaining):
             self._launch()
         tokens: list[int] = inputs.tolist()
         self._remaining[:unread] = [left - 1 for left in self._remaining[:unread]]
-        return [Step(row, token) for row, token in zip(self.rows[:unread], tokens, strict=False)]
+        if chosen is None:
+            return []
+        fresh = zip(self.rows[:unread], tokens, strict=False)
+        return [Step(row, token, chosen.scored(i)) for i, (row, token) in enumerate(fresh)]
 
     def _launch(self) -> None:
         """Start to compute the token that follows the input of each row."""
@@ -75,36 +78,16 @@ class DecodeBatch(Generic[R]):
 
         assert self._caches is not None
         logits = self._model(self._inputs[:, None], cache=self._caches.layers)[:, -1, :]
-        self._inputs = self._sample(logits)
+        self._chosen = self._sampler.choose(logits)
+        self._inputs = self._chosen.tokens
         self._unread = len(self.rows)
         self._held = [held + 1 for held in self._held]
-        _start(self._inputs)
+        _start(*self._chosen.arrays)
         self._steps += 1
         if self._steps % EVALUATE_EVERY == 0:
             self._caches.evaluate()
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()
-
-    def _sample(self, logits: Any) -> Any:
-        """Return one token per row, (rows,), for logits (rows, vocabulary)."""
-        import mlx.core as mx
-
-        if self._order is None:
-            return _chosen(self._sampling[0][0], logits)
-        chosen = [_chosen(sampler, logits[rows]) for sampler, rows in self._sampling]
-        return mx.concatenate(chosen)[self._order]
-
-    def _arrange(self) -> None:
-        """Group the rows by sampler; `_order` brings the groups' tokens back into the order of the rows."""
-        import mlx.core as mx
-
-        groups: dict[int, list[int]] = {}
-        for i, row in enumerate(self.rows):
-            groups.setdefault(id(row.sampler), []).append(i)
-        members = list(groups.values())
-        self._sampling = [(self.rows[rows[0]].sampler, mx.array(rows)) for rows in members]
-        order = [i for rows in members for i in rows]
-        self._order = mx.argsort(mx.array(order)) if len(members) > 1 else None
 
     def extract(self, row: R) -> tuple[list[Any], int] | None:
         """Return the plain caches of a row, and how many tokens they hold; None where it has none."""
@@ -125,25 +108,20 @@ class DecodeBatch(Generic[R]):
         self.rows = [self.rows[i] for i in kept]
         self._remaining = [self._remaining[i] for i in kept]
         self._held = [self._held[i] for i in kept]
+        self._sampler.keep(kept)
         if not kept or self._caches is None:
-            self._caches = self._inputs = None
+            self._caches = self._inputs = self._chosen = None
             return
+        if self._chosen is not None:
+            self._chosen = self._chosen.renumbered(kept)
         self._caches.keep(kept)
         self._inputs = self._inputs[mx.array(kept)]
         _start(self._inputs)
-        self._arrange()
 
 
-def _start(array: Any) -> None:
-    """Have an array computed while Python goes on. New inputs are: else they could be read only after the next pass."""
+def _start(*arrays: Any) -> None:
+    """Have arrays computed while Python goes on. New inputs are: else they could be read only after the next pass."""
     import mlx.core as mx
 
-    compute: Callable[[Any], None] = mx.async_eval
-    compute(array)
-
-
-def _chosen(sampler: Sampler | None, logits: Any) -> Any:
-    """Return one token per row of `logits`, the likeliest without a sampler."""
-    import mlx.core as mx
-
-    return mx.argmax(logits, axis=-1) if sampler is None else sampler(logits)
+    compute: Callable[..., None] = mx.async_eval
+    compute(*arrays)

@@ -202,8 +202,17 @@ def read_template(path: Path) -> str | None:
 
 def context_window(config: Mapping[str, Any]) -> int | None:
     """Return the number of tokens that a model's positions reach, or None where its config does not say."""
+    return _count(config, "max_position_embeddings")
+
+
+def vocabulary(config: Mapping[str, Any]) -> int | None:
+    """Return for how many tokens a model gives scores, or None where its config does not say."""
+    return _count(config, "vocab_size")
+
+
+def _count(config: Mapping[str, Any], name: str) -> int | None:
     for part in (config, config.get("text_config") or {}):
-        found = part.get("max_position_embeddings")
+        found = part.get(name)
         if isinstance(found, int):
             return found
     return None

@@ -18,7 +18,7 @@ from abstractllm.engine.engine import Engine, Limits
 from abstractllm.providers.mlx.answer import Answer
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.budget import kv_bytes, most_models, prefix_bytes
-from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config
+from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config, vocabulary
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.runner import MLXRunner
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
@@ -47,7 +47,9 @@ class LoadedModel:
         self.key = key
         self.path = path
         self.tokenizer = tokenizer
-        self.context_window = context_window(read_config(path))
+        config = read_config(path)
+        self.context_window = context_window(config)
+        self.vocabulary = vocabulary(config) or len(tokenizer)
         self._engine = engine
         weakref.finalize(self, _clear_cache).atexit = False
 

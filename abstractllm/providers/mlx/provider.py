@@ -39,7 +39,7 @@ from abstractllm.providers.mlx.hub import (
 )
 from abstractllm.providers.mlx.loading import check_dtype
 from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_key, model_pool
-from abstractllm.providers.mlx.sampling import Sampling, make_sampler, mixed
+from abstractllm.providers.mlx.sampling import Sampling, mixed
 from abstractllm.providers.mlx.tokenizer import no_template
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
@@ -61,7 +61,8 @@ class MLXProvider(BaseProvider):
     name: ClassVar[str] = "mlx"
     parameters: ClassVar[frozenset[str]] = frozenset(
         {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice"}
-        | {"n", "priority", "deterministic"}
+        | {"n", "priority", "deterministic", "logprobs", "top_logprobs", "logit_bias"}
+        | {"presence_penalty", "frequency_penalty", "repetition_penalty"}
     )
     settings: ClassVar[frozenset[str]] = frozenset({"model", "dtype", "max_queue"})
     defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
@@ -194,11 +195,13 @@ def _prepare(model: LoadedModel, request: GenerateRequest) -> list[Prepared]:
     tools = () if request.tool_choice == "none" else request.tools
     prompt = model.tokenizer.render(request.messages, tools)
     tokens = model.tokenizer.encode(prompt)
+    _check_bias(request.logit_bias or {}, model.vocabulary)
     first = Prepared(
         prompt=tokens,
         max_tokens=_room(model, len(tokens), request.max_tokens or MAX_TOKENS),
-        sampler=make_sampler(Sampling.of(request), request.seed),
+        sampling=Sampling.of(request),
         reader=model.tokenizer.reader(request, prompt),
+        token_bytes=model.tokenizer.token_bytes,
         model=request.model or embedded.PATH.name,
         stream=request.stream,
         priority=request.priority,
@@ -208,11 +211,18 @@ def _prepare(model: LoadedModel, request: GenerateRequest) -> list[Prepared]:
     return [first, *others]
 
 
+def _check_bias(bias: Mapping[int, float], vocabulary: int) -> None:
+    unknown = [token for token in bias if token >= vocabulary]
+    if unknown:
+        known = f"the model's tokens have ids below {vocabulary}"
+        raise InvalidParameterError("logit_bias", f"logit_bias names the token {unknown[0]}, but {known}.")
+
+
 def _alternative(first: Prepared, model: LoadedModel, request: GenerateRequest, prompt: str, choice: int) -> Prepared:
     """Return a further answer to the same prompt: with a seed, it has one of its own that follows from it."""
     seed = None if request.seed is None else mixed(request.seed, -choice - 1)
-    sampler = make_sampler(Sampling.of(request), seed)
-    return replace(first, choice=choice, sampler=sampler, reader=model.tokenizer.reader(request, prompt))
+    sampling = replace(first.sampling, seed=seed)
+    return replace(first, choice=choice, sampling=sampling, reader=model.tokenizer.reader(request, prompt))
 
 
 def _room(model: LoadedModel, prompt_tokens: int, max_tokens: int) -> int:

@@ -57,6 +57,10 @@ class ChatTokenizer:
                 provider="mlx",
             ) from error
 
+    def __len__(self) -> int:
+        """Return how many tokens there are."""
+        return len(self._wrapper)
+
     @property
     def stop_tokens(self) -> set[int]:
         """Ids of the tokens that end an answer."""
@@ -134,6 +138,10 @@ class ChatTokenizer:
 
     def _detokenizer(self) -> Detokenizer:
         return ByteDetokenizer(self._token_bytes) if self._is_byte_level else WindowDetokenizer(self._decode)
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return what a token stands for, as far as it can be said of one alone."""
+        return self._token_bytes(token) if self._is_byte_level else self._decode([token]).encode()
 
     def _token_bytes(self, token: int) -> bytes:
         found = self._bytes.get(token)

@@ -15,6 +15,7 @@ from abstractllm import embedded
 from abstractllm.errors import ModelNotFoundError
 from abstractllm.providers.mlx import MLXProvider
 from abstractllm.providers.mlx.pool import ModelKey, ModelPool, model_key, model_pool
+from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.providers.mlx.worker import mlx_thread
 
 
@@ -125,7 +126,8 @@ class Quiet:
     """A row that only waits for its end."""
 
     cancelled = exact = False
-    sampler = deadline = None
+    deadline = None
+    sampling = Sampling()
     priority = cached = 0
 
     def __init__(self) -> None:

@@ -262,9 +262,9 @@ class TestBadInput:
                 with pytest.raises(InvalidParameterError):
                     face(**bad, stream=stream)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("name", ["logprobs", "n", "logit_bias", "response_format", "reasoning"])
+    @pytest.mark.parametrize("name", ["response_format", "reasoning"])
     def test_what_it_cannot_do_is_refused_at_the_call(self, llm: MLXProvider, name: str) -> None:
-        values = {"logprobs": True, "n": 2, "logit_bias": {1: 2}, "reasoning": "low"}
+        values = {"reasoning": "low"}
         with pytest.raises(UnsupportedFeatureError, match=name):
             llm.generate_async("Hello", **{name: values.get(name, 1)})
 
@@ -410,3 +410,32 @@ class TestEngine:
         assert answer.content == endless.generate("What is this?", **options | {"n": 1}).content
         again = endless.generate("What is this?", **options)
         assert [choice.content for choice in again.choices] == [choice.content for choice in answer.choices]
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_logprobs_come_with_the_text_they_belong_to(self, endless: MLXProvider, stream: bool) -> None:
+        options = {"max_tokens": 10, "logprobs": True, "top_logprobs": 3}
+        answer = endless.generate("What is this?", stream=stream, **options)
+        if stream:
+            deltas = list(answer)
+            assert all(delta.logprobs for delta in deltas if delta.content)
+            answer = join(deltas)
+        assert len(answer.logprobs) == 10
+        assert b"".join(one.bytes for one in answer.logprobs).decode(errors="replace") == answer.content
+        for one in answer.logprobs:
+            assert one.logprob <= 0
+            assert one.top[0].logprob == one.logprob  # greedy: the likeliest is taken
+            assert [top.logprob for top in one.top] == sorted((top.logprob for top in one.top), reverse=True)
+            assert len(one.top) == 3
+
+    def test_penalties_and_bias_change_the_answer(self, endless: MLXProvider) -> None:
+        plain = endless.generate("What is this?", max_tokens=30, logprobs=True, top_logprobs=0)
+        assert plain.logprobs
+        assert all(one.top == () for one in plain.logprobs)
+        biased = endless.generate("What is this?", max_tokens=80, logit_bias={70: 100})
+        assert len(set(biased.content)) == 1
+        tired = endless.generate("What is this?", max_tokens=80, logit_bias={70: 100}, frequency_penalty=2)
+        assert len(set(tired.content)) > 1
+
+    def test_a_bias_for_a_token_that_does_not_exist_is_refused(self, llm: MLXProvider) -> None:
+        with pytest.raises(InvalidParameterError, match="2048"):
+            llm.generate("Hello", logit_bias={2048: 1})
