@@ -5,15 +5,16 @@ The way is the same for streamed and whole answers, so they agree character for 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from abstractllm.text.detokenize import Detokenizer
+from abstractllm.text.jsoncalls import JsonCalls
 from abstractllm.text.sections import Piece, Section, SectionSplitter
 from abstractllm.text.stops import StopMatcher
-from abstractllm.text.toolcalls import Parser, parse_calls
-from abstractllm.types import GenerateResponse, ToolCall
+from abstractllm.text.toolcalls import CallReader, Parser, WholeCalls
+from abstractllm.types import GenerateResponse, ToolCallDelta
 
 
 @dataclass(slots=True)
@@ -22,20 +23,21 @@ class _Delta:
 
     content: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: list[ToolCallDelta] = field(default_factory=list)
 
     def build(self) -> GenerateResponse | None:
         if not (self.content or self.reasoning or self.calls):
             return None
-        return GenerateResponse("".join(self.content), "".join(self.reasoning), tuple(self.calls))
+        return GenerateResponse("".join(self.content), "".join(self.reasoning), tool_call_deltas=tuple(self.calls))
 
 
 class OutputReader:
     """Reads one answer. Feed it each token with `add`, and call `flush` once at the end.
 
     `sections` are the model's marked stretches, `inside` the one that the prompt has opened. `parser` reads the text
-    of a tool call, for `tools` given as JSON Schemas. `hidden` are special tokens that users do not see; those in a
-    tool call are for its parser. Stop strings count in the visible text only, neither in reasoning nor in tool calls.
+    of a tool call, for `tools` given as JSON Schemas. Calls come whole at their end marker, but in pieces where they
+    are `json_calls`, which `jsoncalls` describes. `hidden` are special tokens that users do not see; those in a tool
+    call are for its parser. Stop strings count in the visible text only, neither in reasoning nor in tool calls.
     Calls get ids that count on from `first_call`, so that they stay unique in a conversation.
     """
 
@@ -47,6 +49,7 @@ class OutputReader:
         sections: Sequence[Section] = (),
         inside: Section | None = None,
         parser: Parser | None = None,
+        json_calls: bool = False,
         tools: Sequence[Mapping[str, Any]] = (),
         hidden: Collection[int] = (),
         first_call: int = 0,
@@ -55,12 +58,16 @@ class OutputReader:
         self._stops = StopMatcher(stops)
         self._splitter = SectionSplitter(sections, inside) if sections else None
         self._parser = parser
+        self._json_calls = json_calls
         self._tools = tools
         self._hidden = hidden
-        self._call_text: list[str] = []
+        self._call: CallReader | None = None
+        self._without_end = any(section.kind == "tool_call" and not section.end for section in sections)
+        self._cut_off = False
         self._at_border = False
         self._first_call = first_call
         self.calls = 0
+        """How many calls have come to their end."""
 
     @property
     def stop_string(self) -> str | None:
@@ -74,32 +81,39 @@ class OutputReader:
         text = self._detokenizer.add(token)
         if not text:
             return None
-        return self._read(self._splitter.add(text) if self._splitter else [Piece("content", text)])
+        delta = _Delta()
+        self._read(self._splitter.add(text) if self._splitter else [Piece("content", text)], delta)
+        return delta.build()
 
     @property
     def _in_call(self) -> bool:
         section = self._splitter.inside if self._splitter else None
         return section is not None and section.kind == "tool_call"
 
-    def flush(self) -> GenerateResponse | None:
-        """Return what was held back, or None when that is nothing."""
-        text = self._detokenizer.flush()
-        pieces = [Piece("content", text)] if text else []
-        if self._splitter:
-            pieces = [*(self._splitter.add(text) if text else []), *self._splitter.flush()]
-        last = self._read(pieces)
-        held = self._stops.flush()
-        if not held:
-            return last
-        return GenerateResponse(held) if last is None else _with_content(last, held)
+    def flush(self, *, cut_off: bool = False) -> GenerateResponse | None:
+        """Return what was held back, or None when that is nothing.
 
-    def _read(self, pieces: Sequence[Piece]) -> GenerateResponse | None:
+        `cut_off` says that the answer ended for want of tokens. A tool call that lacks its end marker is read
+        nevertheless, but where it was cut off it is invalid unless its text is certainly whole.
+        """
         delta = _Delta()
+        text = self._detokenizer.flush()
+        if self._splitter is None:
+            self._read([Piece("content", text)], delta)
+        else:
+            self._read(self._splitter.add(text), delta)
+            self._cut_off = cut_off
+            self._read(self._splitter.flush(), delta)
+        held = self._stops.flush()
+        if held:
+            delta.content.append(held)
+        return delta.build()
+
+    def _read(self, pieces: Sequence[Piece], delta: _Delta) -> None:
         for piece in pieces:
             if self.stop_string is not None:
-                break
+                return
             self._take(piece, delta)
-        return delta.build()
 
     def _take(self, piece: Piece, delta: _Delta) -> None:
         if piece.kind == "content":
@@ -108,9 +122,7 @@ class OutputReader:
             if piece.text:
                 delta.reasoning.append(piece.text)
         else:
-            self._call_text.append(piece.text)
-            if piece.closes:
-                delta.calls.extend(self._parse())
+            delta.calls.extend(self._take_call(piece))
         self._at_border = self._at_border or piece.closes
 
     def _take_content(self, text: str, delta: _Delta) -> None:
@@ -122,13 +134,17 @@ class OutputReader:
         if visible:
             delta.content.append(visible)
 
-    def _parse(self) -> tuple[ToolCall, ...]:
-        text, self._call_text = "".join(self._call_text), []
+    def _take_call(self, piece: Piece) -> Iterator[ToolCallDelta]:
+        call = self._call = self._call or self._open_call()
+        yield from call.add(piece.text)
+        if piece.closes:
+            yield from call.close(cut_off=self._cut_off)
+            self._call = None
+            self.calls += call.count
+
+    def _open_call(self) -> CallReader:
         assert self._parser is not None, "a tool_call section needs a parser"
-        calls = parse_calls(text, self._parser, self._tools, first=self._first_call + self.calls)
-        self.calls += len(calls)
-        return calls
-
-
-def _with_content(delta: GenerateResponse, more: str) -> GenerateResponse:
-    return GenerateResponse(delta.content + more, delta.reasoning, delta.tool_calls)
+        number = self._first_call + self.calls
+        if self._json_calls:
+            return JsonCalls(self._parser, self._tools, index=self.calls, number=number)
+        return WholeCalls(self._parser, self._tools, index=self.calls, number=number, without_end=self._without_end)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from abstractllm.accumulator import join
 from abstractllm.text.reader import OutputReader
 from abstractllm.text.sections import Section
-from abstractllm.types import ToolCall
+from abstractllm.types import ToolCall, ToolCallDelta
 
 THINK = Section("reasoning", "<think>", "</think>")
 CALL = Section("tool_call", "<call>", "</call>")
@@ -48,24 +49,30 @@ def parse(text: str, tools: Any) -> Any:
     return json.loads(text)
 
 
-def read(texts: list[str], sections: tuple[Section, ...] = (THINK, CALL), last: str = "", **settings: Any) -> Read:
+def read(
+    texts: list[str],
+    sections: tuple[Section, ...] = (THINK, CALL),
+    last: str = "",
+    cut_off: bool = False,
+    parser: Any = parse,
+    **settings: Any,
+) -> Read:
     """Read an answer whose tokens are these texts, as the engine does: to the end or to a stop string."""
-    reader = OutputReader(Pieces(texts, last), sections=sections, parser=parse, **settings)
+    reader = OutputReader(Pieces(texts, last), sections=sections, parser=parser, **settings)
     deltas = []
     for token in range(len(texts)):
         deltas.append(reader.add(token))
         if reader.stop_string is not None:
             break
     else:
-        deltas.append(reader.flush())
-    found = Read(stop=reader.stop_string)
-    for delta in filter(None, deltas):
-        assert delta.content or delta.reasoning or delta.tool_calls, "an empty delta"
-        found.content += delta.content
-        found.reasoning += delta.reasoning
-        found.calls += delta.tool_calls
-    assert reader.calls == len(found.calls)
-    return found
+        deltas.append(reader.flush(cut_off=cut_off))
+    present = [delta for delta in deltas if delta is not None]
+    for delta in present:
+        assert delta.content or delta.reasoning or delta.tool_call_deltas, "an empty delta"
+        assert not delta.tool_calls
+    whole = join(present)
+    assert reader.calls == len(whole.tool_calls)
+    return Read(whole.content, whole.reasoning, list(whole.tool_calls), reader.stop_string)
 
 
 @given(
@@ -73,9 +80,17 @@ def read(texts: list[str], sections: tuple[Section, ...] = (THINK, CALL), last: 
     st.sampled_from([(), (THINK,), (THINK, CALL), (REST, THINK)]),
     st.lists(st.sampled_from(["stop", "END", "a\n", "<", ">b"]), max_size=2),
     st.booleans(),
+    st.booleans(),
+    st.booleans(),
 )
-def test_any_split_reads_the_same(texts, sections, stops, opened):
-    settings = {"sections": sections, "stops": stops, "inside": sections[0] if sections and opened else None}
+def test_any_split_reads_the_same(texts, sections, stops, opened, json_calls, cut_off):
+    settings = {
+        "sections": sections,
+        "stops": stops,
+        "inside": sections[0] if sections and opened else None,
+        "json_calls": json_calls,
+        "cut_off": cut_off,
+    }
     whole = read(["".join(texts)], **settings)
     assert read(texts, **settings) == whole
     assert read(list("".join(texts)), **settings) == whole
@@ -118,8 +133,72 @@ def test_a_call_that_cannot_be_read_is_marked_and_keeps_its_text():
     assert found.content == "sorry"
 
 
-def test_a_call_that_is_cut_off_is_marked():
-    assert read(list('<call>{"name": "f", "argu')).calls[0].invalid == '{"name": "f", "argu'
+@pytest.mark.parametrize("json_calls", [False, True])
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_call_that_is_cut_off_is_marked(json_calls, cut_off):
+    (call,) = read(list('<call>{"name": "f", "argu'), json_calls=json_calls, cut_off=cut_off).calls
+    assert (call.arguments, call.invalid) == ({}, '{"name": "f", "argu')
+
+
+@pytest.mark.parametrize("json_calls", [False, True])
+def test_a_call_that_lacks_its_end_marker_only_is_read_when_the_model_stopped(json_calls):
+    text = list('<call>{"name": "f", "arguments": {"a": 1}} ')
+    assert read(text, json_calls=json_calls).calls == [ToolCall("call_0", "f", {"a": 1})]
+
+
+def test_of_calls_without_their_end_marker_that_were_cut_off_only_whole_json_is_read():
+    text = '<call>{"name": "f", "arguments": {"a": 1}}'
+    assert read(list(text), json_calls=True, cut_off=True).calls == [ToolCall("call_0", "f", {"a": 1})]
+    assert read(list(text), cut_off=True).calls == [ToolCall("call_0", "", {}, invalid=text[6:])]
+
+
+def test_lenient_parsers_make_no_calls_of_what_was_cut_off():
+    lenient = {"name": "delete", "arguments": {}}
+    text = list("<call>delete<arg_key>path</arg_key><arg_va")
+    assert read(text, parser=lambda text, tools: lenient).calls == [ToolCall("call_0", "delete", {})]
+    (call,) = read(text, parser=lambda text, tools: lenient, cut_off=True).calls
+    assert (call.name, call.invalid) == ("", "delete<arg_key>path</arg_key><arg_va")
+
+
+@pytest.mark.parametrize(("tail", "names"), [("", ["f"]), (" ", ["f"]), ('g[ARGS]{"b": 1', [""]), ("g[AR", [""])])
+def test_calls_without_any_end_marker_that_were_cut_off(tail, names):
+    def parser(text: str, tools: Any) -> Any:
+        if "b" in text:
+            raise ValueError(text)
+        return [{"name": "f", "arguments": {"a": 1}}]
+
+    found = read(list('[CALLS]f[ARGS]{"a": 1}' + tail), (REST,), parser=parser, cut_off=True)
+    assert [call.name for call in found.calls] == names
+
+
+def test_json_calls_come_in_pieces():
+    texts = ["Hm<call>", '{"name": "f', '", "argu', 'ments": {"a"', ': "x', "y", '"}', "}</call>", "so"]
+    reader = OutputReader(Pieces(texts), sections=(CALL,), parser=parse, json_calls=True, first_call=5)
+    deltas = [*map(reader.add, range(len(texts))), reader.flush()]
+    assert [delta.tool_call_deltas if delta else None for delta in deltas] == [
+        (),
+        None,
+        (ToolCallDelta(0, "call_5", "f"),),
+        (ToolCallDelta(0, arguments='{"a"'),),
+        (ToolCallDelta(0, arguments=': "x'),),
+        (ToolCallDelta(0, arguments="y"),),
+        (ToolCallDelta(0, arguments='"'),),
+        (ToolCallDelta(0, arguments="}"),),
+        (),
+        None,
+    ]
+
+
+def test_whole_calls_and_lists_are_counted_on():
+    text = '<call>[{"name": "a"}, {"name": "b"}]</call><call>{"name": "c"}</call><call>{</call>'
+    for json_calls in (False, True):
+        found = read(list(text), json_calls=json_calls, first_call=2)
+        assert [(call.id, call.name) for call in found.calls] == [
+            ("call_2", "a"),
+            ("call_3", "b"),
+            ("call_4", "c"),
+            ("call_5", ""),
+        ]
 
 
 def test_a_call_without_end_marker_goes_on_to_the_end():

@@ -80,7 +80,7 @@ class Answer:
     def end(self, reason: Literal["stop", "length"]) -> None:
         """Hand over what was held back, and how the answer ended."""
         if self._reader.stop_string is None:
-            self._emit(self._reader.flush())
+            self._emit(self._reader.flush(cut_off=reason == "length"))
         reason = "stop" if self._reader.stop_string is not None else reason
         called = reason == "stop" and self._reader.calls
         self._emit(self._last("tool_calls" if called else reason))

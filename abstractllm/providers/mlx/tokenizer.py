@@ -66,6 +66,12 @@ class ChatTokenizer:
         """Ids of the tokens that end an answer."""
         return set(self._wrapper.eos_token_ids)
 
+    @property
+    def tool_format(self) -> str | None:
+        """The name of mlx-lm's parser for this model's tool calls, or None when it has none."""
+        name: str | None = self._wrapper.init_kwargs.get("tool_parser_type")
+        return name
+
     def render(self, messages: Sequence[Message], tools: Sequence[ToolDefinition]) -> str:
         """Return the prompt's text, with the beginning of the answer.
 
@@ -101,6 +107,7 @@ class ChatTokenizer:
             sections=sections,
             inside=opened[0] if opened else None,
             parser=self._wrapper.tool_parser,
+            json_calls=self.tool_format == "json_tools",
             tools=template_tools(tools),
             hidden=self._hidden,
             first_call=sum(len(message.tool_calls) for message in request.messages),

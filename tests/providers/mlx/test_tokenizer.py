@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from abstractllm.accumulator import join
 from abstractllm.errors import InvalidParameterError, ModelLoadingError, UnsupportedFeatureError, UnsupportedModelError
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
@@ -52,9 +53,8 @@ def read(tokenizer: ChatTokenizer, text: str, prompt: str = "", **request: objec
     """Read a text as the model's answer: content, reasoning and calls."""
     reader = tokenizer.reader(GenerateRequest((USER,), **request), prompt)
     deltas = [*map(reader.add, tokenizer.encode(text)), reader.flush()]
-    found = [delta for delta in deltas if delta]
-    calls = [call for delta in found for call in delta.tool_calls]
-    return "".join(delta.content for delta in found), "".join(delta.reasoning for delta in found), calls
+    found = join(delta for delta in deltas if delta)
+    return found.content, found.reasoning, list(found.tool_calls)
 
 
 def test_the_prompt_ends_where_the_answer_begins(load):
@@ -142,6 +142,17 @@ def test_calls_are_read_when_there_are_tools(load):
     assert (content, [(call.name, call.arguments) for call in calls]) == ("So: ", [("add", {"a": 1})])
     assert read(load(), text) == (text, "", [])
     assert read(load(), text, tools=(ADD,), tool_choice="none") == (text, "", [])
+
+
+def test_calls_of_the_shipped_models_family_come_in_pieces(load):
+    tokenizer = load()
+    reader = tokenizer.reader(GenerateRequest((USER,), tools=(ADD,)), "")
+    tokens = tokenizer.encode('<tool_call>{"name":"add","arguments":{"a":12345678}}</tool_call>')
+    pieces = [piece for delta in map(reader.add, tokens) if delta for piece in delta.tool_call_deltas]
+    assert tokenizer.tool_format == "json_tools"
+    assert (pieces[0].name, pieces[0].arguments) == ("add", "")
+    assert len(pieces) > 3
+    assert "".join(piece.arguments for piece in pieces) == '{"a":12345678}'
 
 
 def test_special_tokens_in_a_call_are_for_its_parser(load):
