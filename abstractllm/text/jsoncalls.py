@@ -139,7 +139,7 @@ class JsonCalls:
     def _look_for_arguments(self) -> None:
         """An object has begun: those may be the arguments. They can be sent if the name is known already."""
         key = self._arguments_key()
-        if self._scanner.depth != 2 or key is None or key != self._scanner.key:
+        if key is None or key != self._scanner.key:
             return
         self._start = self._size - 1
         self._sending = bool(self._name) and "".join(self._scanner.values[key]).strip() == "{"
