@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         list_providers as list_providers,
         register_provider as register_provider,
     )
+    from abstractllm.schema import Grammar as Grammar, Regex as Regex
     from abstractllm.streams import AsyncResponseStream as AsyncResponseStream, ResponseStream as ResponseStream
     from abstractllm.types import (
         DocumentPart as DocumentPart,
@@ -80,6 +81,7 @@ __all__ = [
     "GenerateRequest",
     "GenerateResponse",
     "GenerationError",
+    "Grammar",
     "ImagePart",
     "ImageProcessingError",
     "IncompleteOutputError",
@@ -100,6 +102,7 @@ __all__ = [
     "ProviderInfo",
     "QueueFullError",
     "QuotaExceededError",
+    "Regex",
     "RequestTimeoutError",
     "ResponseStream",
     "TextPart",
@@ -157,6 +160,7 @@ _PLACES = {
     "abstractllm.interface": ("AbstractLLMInterface",),
     "abstractllm.parameters": ("ModelParameter",),
     "abstractllm.registry": ("ProviderInfo", "list_providers", "register_provider"),
+    "abstractllm.schema": ("Grammar", "Regex"),
     "abstractllm.streams": ("AsyncResponseStream", "ResponseStream"),
     "abstractllm.types": (
         "DocumentPart",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -97,9 +97,13 @@ class _ChoiceBuilder:
 
 
 class ResponseAccumulator:
-    """Joins deltas. `response` may be read at any time and shows what has arrived."""
+    """Joins deltas. `response` may be read at any time and shows what has arrived.
 
-    def __init__(self) -> None:
+    `read` makes of an unfinished text what is certain of the value that it is to be.
+    """
+
+    def __init__(self, read: Callable[[str], Any] | None = None) -> None:
+        self._read = read
         self._choices: dict[int, _ChoiceBuilder] = {}
 
     def add(self, delta: GenerateResponse) -> None:
@@ -114,6 +118,11 @@ class ResponseAccumulator:
     def finished(self) -> bool:
         """Whether every answer that has begun has its finish_reason, and at least one has begun."""
         return bool(self._choices) and all("finish_reason" in one.latest for one in self._choices.values())
+
+    @property
+    def partial(self) -> Any:
+        """What is certain by now of the value that was asked for; None where none was."""
+        return None if self._read is None else self._read(self.response.content)
 
     @property
     def response(self) -> GenerateResponse:

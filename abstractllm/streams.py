@@ -46,6 +46,11 @@ class ResponseStream(Iterator[GenerateResponse]):
         """The answer so far; the whole one once the stream has ended."""
         return self._accumulator.response
 
+    @property
+    def partial(self) -> Any:
+        """With a `response_format`, what is certain by now of the value, as plain JSON values; else None."""
+        return self._accumulator.partial
+
     def close(self) -> None:
         """End the request. Safe to call twice; a closed stream yields nothing more.
 
@@ -121,6 +126,11 @@ class AsyncResponseStream(Coroutine[Any, Any, "AsyncResponseStream"], AsyncItera
     def response(self) -> GenerateResponse:
         """The answer so far; the whole one once the stream has ended."""
         return self._accumulator.response
+
+    @property
+    def partial(self) -> Any:
+        """With a `response_format`, what is certain by now of the value, as plain JSON values; else None."""
+        return self._accumulator.partial
 
     async def aclose(self) -> None:
         """End the request. Safe to call twice; a closed stream yields nothing more.

@@ -1,21 +1,21 @@
 """Tools as users give them -> `ToolDefinition`s, and the arguments of a call -> checked values.
 
-JSON Schemas are checked with jsonschema; `callables` knows what Python callables take. Nothing here calls a tool or
+JSON Schemas are checked by `schema`; `callables` knows what Python callables take. Nothing here calls a tool or
 knows a model's way to ask for it.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from abstractllm.callables import Callee, callable_name, look_into
-from abstractllm.errors import InvalidParameterError, ToolArgumentError, did_you_mean, shown
+from abstractllm.errors import InvalidParameterError, ToolArgumentError, did_you_mean
+from abstractllm.schema import check_sound, dialect_of, line_of_error, problem_of
 from abstractllm.types import ToolDefinition
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _coerced(tool: str, callee: Callee, arguments: Mapping[str, Any]) -> dict[st
         return callee.coerce(arguments)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        problems = [_line(one["loc"], _PLAINER.get(one["type"], one["msg"])) for one in found]
+        problems = [line_of_error(one["loc"], _PLAINER.get(one["type"], one["msg"])) for one in found]
         raise ToolArgumentError(tool, problems) from error
 
 
@@ -169,88 +169,20 @@ def _checked_schema(name: str, schema: object) -> dict[str, Any]:
         text = json.dumps({"type": "object", "properties": {}, **schema}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise _bad(f"The parameters of the tool {name!r} cannot be written as JSON: {error}") from error
-    _check_sound(name, text)
+    check_sound("tools", _subject(name), text)
     plain: dict[str, Any] = json.loads(text)
     return plain
 
 
-@functools.lru_cache(maxsize=256)
-def _check_sound(name: str, text: str) -> None:
-    """Refuse a text that is no JSON Schema; remembered, as it takes milliseconds and requests repeat their tools."""
-    from jsonschema import SchemaError
-
-    schema = json.loads(text)
-    try:
-        _dialect(name, schema).check_schema(schema)
-        _check_references(name, schema)
-    except SchemaError as error:
-        raise _bad(f"The parameters of the tool {name!r} are no JSON Schema: {_problem(error)}") from error
-    except RecursionError as error:
-        raise _bad(f"The parameters of the tool {name!r} are nested too deeply; make them flatter.") from error
-
-
-def _dialect(name: str, schema: Mapping[str, Any]) -> Any:
-    """Return jsonschema's validator class for the version of JSON Schema that a schema is written in."""
-    from jsonschema.validators import Draft202012Validator, validator_for
-
-    if "$schema" not in schema:
-        return Draft202012Validator
-    try:
-        known = validator_for(schema, default=None)
-    except (TypeError, ValueError):  # what stands there is no URL
-        known = None
-    if known is None:
-        version = shown(schema["$schema"])
-        raise _bad(f"The parameters of the tool {name!r} have the unknown $schema {version}; leave it out.")
-    return known
-
-
-def _check_references(name: str, schema: Mapping[str, Any]) -> None:
-    """Refuse references that lead nowhere or out of the schema: nothing is ever fetched."""
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
-    resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
-    for reference in _references(schema):
-        try:
-            resolver.lookup(reference)
-        except (Unresolvable, ValueError) as error:
-            raise _bad(
-                f"The parameters of the tool {name!r} refer to {reference!r}, which is not in them; "
-                'put it under "$defs" and refer to "#/$defs/NAME".'
-            ) from error
-
-
-def _references(schema: object) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        yield from (schema[key] for key in ("$ref", "$dynamicRef") if isinstance(schema.get(key), str))
-    inner: Iterable[object] = ()
-    if isinstance(schema, Mapping):
-        inner = schema.values()
-    elif isinstance(schema, list):
-        inner = schema
-    for value in inner:
-        yield from _references(value)
+def _subject(name: str) -> str:
+    return f"The parameters of the tool {name!r}"
 
 
 def _validate(definition: ToolDefinition, arguments: Mapping[str, Any]) -> None:
     from referencing import Registry
 
     schema = _checked_schema(definition.name, definition.parameters)
-    validator = _dialect(definition.name, schema)(schema, registry=Registry())
-    problems = [_problem(error) for error in validator.iter_errors(dict(arguments))]
+    validator = dialect_of("tools", _subject(definition.name), schema)(schema, registry=Registry())
+    problems = [problem_of(error) for error in validator.iter_errors(dict(arguments))]
     if problems:
         raise ToolArgumentError(definition.name, sorted(problems))
-
-
-def _problem(error: Any) -> str:
-    """Return one line for an error of jsonschema."""
-    return _line(error.absolute_path, error.message)
-
-
-def _line(location: Iterable[str | int], message: str) -> str:
-    """Return `a.b[0]: message` as one line of bearable length."""
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-    text = " ".join(f"{path}: {message}".split() if path else message.split())
-    return text if len(text) <= 300 else f"{text[:200]} ... {text[-80:]}"

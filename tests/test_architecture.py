@@ -36,6 +36,7 @@ PLACES = {
     "llguidance": ("providers.mlx",),
     "mlx": ("providers.mlx",),
     "mlx_lm": ("providers.mlx",),
+    "numpy": ("providers.mlx",),
     "msgspec": ("wire",),
     "pydantic": ("tools", "schema", "callables"),
     "pytest": ("testing",),

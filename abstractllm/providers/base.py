@@ -21,7 +21,7 @@ from abstractllm.interface import AbstractLLMInterface, File, Tool
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.call import Call
 from abstractllm.providers.request import build_request, instance_config, listed, naming_variable, with_files_read
-from abstractllm.providers.run import Observer, Run, limited
+from abstractllm.providers.run import Observer, Run, limited, partial_reader
 from abstractllm.streams import AsyncResponseStream, ResponseStream
 from abstractllm.threads import DaemonThreads, ForkSafeLock
 from abstractllm.types import GenerateRequest, GenerateResponse
@@ -147,7 +147,7 @@ class BaseProvider(AbstractLLMInterface):
     ) -> GenerateResponse | ResponseStream:
         """Answer a prompt; see `AbstractLLMInterface.generate`."""
         request = self._checked(prompt, system_prompt, files, stream, tools, params)
-        accumulator = ResponseAccumulator()
+        accumulator = ResponseAccumulator(partial_reader(request))
         deltas = self._sync_deltas(request, accumulator)
         if stream:
             return ResponseStream(deltas, accumulator)
@@ -203,7 +203,7 @@ class BaseProvider(AbstractLLMInterface):
         self._check_open()
         paths = listed(files)
         request = self._checked(prompt, system_prompt, paths, stream, tools, params, unread=True)
-        accumulator = ResponseAccumulator()
+        accumulator = ResponseAccumulator(partial_reader(request))
         deltas = self._async_deltas(request, accumulator, paths)
         if stream:
             return AsyncResponseStream(deltas, accumulator)

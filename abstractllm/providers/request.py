@@ -17,6 +17,7 @@ from abstractllm.types import GenerateRequest, Message, Part, TextPart, ToolDefi
 if TYPE_CHECKING:
     from abstractllm.interface import File, Tool
     from abstractllm.providers.base import BaseProvider
+    from abstractllm.schema import OutputFormat
 
 
 def instance_config(provider: type[BaseProvider], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +97,8 @@ def build_request(
     values = {name: value for name, value in config.items() if name in CHECKS}
     values |= check_parameters(params, also=("messages",))
     values["options"] = {**config.get("options", {}), **values.get("options", {})}
+    if "response_format" in values:
+        values["response_format"] = _output_format(values["response_format"])
     conversation = values.pop("messages", None)
     definitions = _definitions(tools)
     _check_combination(values, definitions)
@@ -184,6 +187,12 @@ def _with_files(messages: tuple[Message, ...], parts: tuple[Part, ...]) -> tuple
         raise InvalidParameterError("files", "files attach to the user's last turn; pass a prompt beside them.")
     said: tuple[Part, ...] = (TextPart(last.content),) if isinstance(last.content, str) else last.content
     return (*messages[:-1], replace(last, content=(*parts, *said)))
+
+
+def _output_format(response_format: object) -> OutputFormat:
+    from abstractllm.schema import to_output_format
+
+    return to_output_format(response_format)
 
 
 def _definitions(tools: Sequence[Tool] | None) -> tuple[ToolDefinition, ...]:

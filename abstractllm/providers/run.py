@@ -7,12 +7,22 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from abstractllm.accumulator import ResponseAccumulator, call_deltas
-from abstractllm.errors import AbstractLLMError, GenerationError, RequestTimeoutError, UnsupportedOperationError
+from abstractllm.errors import (
+    AbstractLLMError,
+    GenerationError,
+    IncompleteOutputError,
+    OutputValidationError,
+    RequestTimeoutError,
+    UnsupportedOperationError,
+)
 from abstractllm.providers.call import Call
 from abstractllm.types import GenerateRequest, GenerateResponse, Timeout
+
+if TYPE_CHECKING:
+    from abstractllm.schema import OutputFormat
 
 logger = logging.getLogger("abstractllm")
 
@@ -53,6 +63,7 @@ class Run:
         self._observers = observers
         self._tool_calls = 0
         self._has_started = False
+        self._texts: dict[int, str] = {}  # of each choice, where its form matters
 
     def start(self) -> None:
         """Tell the observers that the request, now complete, has started."""
@@ -62,7 +73,8 @@ class Run:
     def accept(self, delta: GenerateResponse) -> GenerateResponse:
         """Return the delta in the form that users see, having joined it to the answer.
 
-        Raises UnsupportedOperationError when the provider has been closed meanwhile.
+        Raises UnsupportedOperationError when the provider has been closed meanwhile, IncompleteOutputError or
+        OutputValidationError for an answer that ends without the form that was asked for.
         """
         self._check_wanted()
         if delta.tool_calls:
@@ -70,8 +82,35 @@ class Run:
             delta = replace(delta, tool_calls=(), tool_call_deltas=delta.tool_call_deltas + pieces)
         if delta.tool_call_deltas:
             self._tool_calls = max(self._tool_calls, *(piece.index + 1 for piece in delta.tool_call_deltas))
+        if self.request.response_format is None:
+            self._accumulator.add(delta)
+            return delta
+        return self._accept_formed(delta, self.request.response_format)
+
+    def _accept_formed(self, delta: GenerateResponse, form: OutputFormat) -> GenerateResponse:
+        """Join a delta of an answer that is to have a form; the last one gets the value."""
+        if delta.choices:
+            choices = tuple(self._accept_formed(one, form) for one in delta.choices)
+            return replace(choices[0], choices=choices)
+        text = self._texts[delta.choice] = self._texts.get(delta.choice, "") + delta.content
+        if delta.finish_reason not in ("stop", "length"):
+            self._accumulator.add(delta)
+            return delta
+        try:
+            delta = replace(delta, parsed=form.parse(text))
+        except OutputValidationError as error:
+            self._accumulator.add(delta)
+            raise self._misshapen(error, delta) from error
         self._accumulator.add(delta)
         return delta
+
+    def _misshapen(self, error: OutputValidationError, delta: GenerateResponse) -> GenerationError:
+        """Return the error for an answer that is cut off, or has another form."""
+        response = self._accumulator.response
+        if delta.finish_reason != "length":
+            return OutputValidationError(error.message, response=response, provider=self._provider)
+        message = "max_tokens ended the answer before it had its form; raise max_tokens."
+        return IncompleteOutputError(message, response=response, provider=self._provider)
 
     def finish(self) -> None:
         """Raise GenerationError unless the answer is whole, UnsupportedOperationError where a close cut it off."""
@@ -116,6 +155,12 @@ class Run:
                 observer(event)
             except Exception:
                 logger.exception("An observer of %s raised", self._provider)
+
+
+def partial_reader(request: GenerateRequest) -> Callable[[str], Any] | None:
+    """Return what reads an unfinished answer to a request, or None where it may have any form."""
+    form: OutputFormat | None = request.response_format
+    return None if form is None else form.partial
 
 
 async def limited(source: AsyncIterator[GenerateResponse], call: Call) -> AsyncGenerator[GenerateResponse, None]:

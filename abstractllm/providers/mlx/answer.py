@@ -11,6 +11,7 @@ from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.aio import End
 from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.call import Call
+from abstractllm.providers.mlx.constraint import Constraint
 from abstractllm.providers.mlx.delivery import Sink
 from abstractllm.providers.mlx.logprobs import ScoredToken
 from abstractllm.providers.mlx.sampling import Sampling
@@ -26,6 +27,7 @@ class Prepared:
     max_tokens: int
     sampling: Sampling
     reader: OutputReader
+    constraint: Constraint | None
     token_bytes: Callable[[int], bytes]
     model: str
     stream: bool
@@ -46,6 +48,7 @@ class Answer:
         self.cached = 0
         self.max_tokens = prepared.max_tokens
         self.sampling = prepared.sampling
+        self.constraint = prepared.constraint
         self._prepared = prepared
         self._reader = prepared.reader
         self._call = call

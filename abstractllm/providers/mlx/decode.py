@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Row, Step, length
+from abstractllm.providers.mlx.adjusting import Masks
 from abstractllm.providers.mlx.caches import RowCaches
 from abstractllm.providers.mlx.choosing import BatchSampler, Chosen
+from abstractllm.providers.mlx.masking import ConstrainedRow, Masking
 from abstractllm.providers.mlx.sampling import Sampling
 
 EVALUATE_EVERY = 64
@@ -20,7 +22,7 @@ CLEAR_EVERY = 512
 """Steps between which MLX's pool of free buffers is emptied."""
 
 
-class Sampled(Row, Protocol):
+class Sampled(Row, ConstrainedRow, Protocol):
     """What this module needs of a request."""
 
     sampling: Sampling
@@ -42,6 +44,8 @@ class DecodeBatch(Generic[R]):
         self._held: list[int] = []  # tokens in the caches of each row
         self._sampler = BatchSampler()
         self._chosen: Chosen | None = None  # of the first `_unread` rows
+        self._masking = Masking()
+        self._errors: dict[int, Exception] = {}  # of the first `_unread` rows, by their numbers
         self._steps = 0
 
     def join(self, rows: list[R], caches: RowCaches) -> None:
@@ -59,10 +63,11 @@ class DecodeBatch(Generic[R]):
         self._remaining += [row.max_tokens - len(row.generated) for row in rows]
         self._held += [length(row) - 1 for row in rows]
         self._sampler.join(rows)
+        self._masking.join(rows)
 
     def step(self) -> list[Step[R]]:
         """Return the next token of each row that has one."""
-        inputs, unread, chosen = self._inputs, self._unread, self._chosen
+        inputs, unread, chosen, errors = self._inputs, self._unread, self._chosen, self._errors
         if unread < len(self.rows) or any(left > 1 for left in self._remaining):
             self._launch()
         tokens: list[int] = inputs.tolist()
@@ -70,7 +75,7 @@ class DecodeBatch(Generic[R]):
         if chosen is None:
             return []
         fresh = zip(self.rows[:unread], tokens, strict=False)
-        return [Step(row, token, chosen.scored(i)) for i, (row, token) in enumerate(fresh)]
+        return [Step(row, token, chosen.scored(i), errors.get(i)) for i, (row, token) in enumerate(fresh)]
 
     def _launch(self) -> None:
         """Start to compute the token that follows the input of each row."""
@@ -78,7 +83,7 @@ class DecodeBatch(Generic[R]):
 
         assert self._caches is not None
         logits = self._model(self._inputs[:, None], cache=self._caches.layers)[:, -1, :]
-        self._chosen = self._sampler.choose(logits)
+        self._chosen = self._sampler.choose(logits, self._masks(logits))
         self._inputs = self._chosen.tokens
         self._unread = len(self.rows)
         self._held = [held + 1 for held in self._held]
@@ -88,6 +93,19 @@ class DecodeBatch(Generic[R]):
             self._caches.evaluate()
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()
+
+    def _masks(self, logits: Any) -> Masks | None:
+        """Return what the constrained rows may have; filled while the forward pass runs."""
+        import mlx.core as mx
+
+        self._errors = {}
+        if not self._masking.needed:
+            return None
+        tokens: list[int] = self._inputs.tolist()
+        filling = self._masking.begin(tokens[: self._unread], logits.shape[-1])
+        _start(logits)
+        masks, self._errors = filling.result()
+        return Masks(masks.rows, mx.array(masks.bits))
 
     def extract(self, row: R) -> tuple[list[Any], int] | None:
         """Return the plain caches of a row, and how many tokens they hold; None where it has none."""
@@ -109,6 +127,8 @@ class DecodeBatch(Generic[R]):
         self._remaining = [self._remaining[i] for i in kept]
         self._held = [self._held[i] for i in kept]
         self._sampler.keep(kept)
+        self._masking.keep(kept)
+        self._errors = {new: self._errors[old] for new, old in enumerate(kept) if old in self._errors}
         if not kept or self._caches is None:
             self._caches = self._inputs = self._chosen = None
             return

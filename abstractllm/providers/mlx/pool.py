@@ -18,6 +18,7 @@ from abstractllm.engine.engine import Engine, Limits
 from abstractllm.providers.mlx.answer import Answer
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.budget import kv_bytes, most_models, prefix_bytes
+from abstractllm.providers.mlx.constraint import ConstraintCompiler
 from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config, vocabulary
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.runner import MLXRunner
@@ -50,6 +51,7 @@ class LoadedModel:
         config = read_config(path)
         self.context_window = context_window(config)
         self.vocabulary = vocabulary(config) or len(tokenizer)
+        self.constraints = ConstraintCompiler(tokenizer, self.vocabulary)
         self._engine = engine
         weakref.finalize(self, _clear_cache).atexit = False
 

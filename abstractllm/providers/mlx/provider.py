@@ -16,7 +16,6 @@ from abstractllm.errors import (
     ContextWindowExceededError,
     InvalidParameterError,
     MissingDependencyError,
-    UnsupportedFeatureError,
     install_command,
 )
 from abstractllm.interface import MessageLike, Tool
@@ -27,6 +26,7 @@ from abstractllm.providers.call import Call
 from abstractllm.providers.mlx.answer import Answer, Prepared
 from abstractllm.providers.mlx.backend import check_installed, import_mlx, load_blas, on_cpu, version
 from abstractllm.providers.mlx.delivery import LoopSink, SharedSink, Sink, ThreadSink
+from abstractllm.providers.mlx.forms import check_form, constraint_for
 from abstractllm.providers.mlx.hub import (
     context_window,
     fetch,
@@ -61,7 +61,7 @@ class MLXProvider(BaseProvider):
     name: ClassVar[str] = "mlx"
     parameters: ClassVar[frozenset[str]] = frozenset(
         {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice"}
-        | {"n", "priority", "deterministic", "logprobs", "top_logprobs", "logit_bias"}
+        | {"n", "priority", "deterministic", "logprobs", "top_logprobs", "logit_bias", "response_format"}
         | {"presence_penalty", "frequency_penalty", "repetition_penalty"}
     )
     settings: ClassVar[frozenset[str]] = frozenset({"model", "dtype", "max_queue"})
@@ -139,10 +139,7 @@ class MLXProvider(BaseProvider):
     def _check(self, request: GenerateRequest) -> None:
         if request.model not in self._with_template:
             self._check_template(request.model)
-        if request.tool_choice not in (None, "auto", "none"):
-            raise UnsupportedFeatureError(
-                "tool_choice", "This provider cannot force a tool call; use 'auto' or 'none'.", provider=self.name
-            )
+        check_form(request)
 
     def _check_template(self, model: str | None) -> None:
         """Refuse a model without a chat template; one that has been looked at is not read again at every call."""
@@ -201,6 +198,7 @@ def _prepare(model: LoadedModel, request: GenerateRequest) -> list[Prepared]:
         max_tokens=_room(model, len(tokens), request.max_tokens or MAX_TOKENS),
         sampling=Sampling.of(request),
         reader=model.tokenizer.reader(request, prompt),
+        constraint=constraint_for(request, prompt, model.tokenizer, model.constraints),
         token_bytes=model.tokenizer.token_bytes,
         model=request.model or embedded.PATH.name,
         stream=request.stream,
@@ -258,7 +256,7 @@ def _capabilities(path: Path | None) -> Capabilities:
         ModelCapability.VISION: False,
         ModelCapability.DOCUMENTS: False,
         ModelCapability.EMBEDDINGS: False,
-        ModelCapability.STRUCTURED_OUTPUT: False,
+        ModelCapability.STRUCTURED_OUTPUT: True,
         ModelCapability.MAX_TOKENS: MAX_TOKENS,
         ModelCapability.CONTEXT_WINDOW: context_window(read_config(path)) if path else None,
         ModelCapability.TOOL_USE: None if path is None else "tools" in (template or ""),

@@ -17,10 +17,12 @@ from abstractllm.errors import (
     UnsupportedFeatureError,
     UnsupportedModelError,
 )
+from abstractllm.providers.mlx.vocabulary import Gate
 from abstractllm.text.chat import merged_turns, template_messages, template_tools, without_system
 from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level
 from abstractllm.text.reader import OutputReader
 from abstractllm.text.sections import Section
+from abstractllm.text.toolgrammar import CallSyntax
 from abstractllm.types import GenerateRequest, Message, ToolDefinition
 
 
@@ -65,6 +67,11 @@ class ChatTokenizer:
     def stop_tokens(self) -> set[int]:
         """Ids of the tokens that end an answer."""
         return set(self._wrapper.eos_token_ids)
+
+    @property
+    def wrapper(self) -> Any:
+        """mlx-lm's tokenizer, for those who read the vocabulary. Not for encoding, which is not thread-safe in it."""
+        return self._wrapper
 
     @property
     def tool_format(self) -> str | None:
@@ -112,6 +119,28 @@ class ChatTokenizer:
             hidden=self._hidden,
             first_call=sum(len(message.tool_calls) for message in request.messages),
         )
+
+    def gate(self, prompt: str) -> Gate | None:
+        """Return what an answer to `prompt` may think before it says anything; None for a model that does not think."""
+        sections = list(self._sections(with_tools=False))
+        if not sections:
+            return None
+        thought = sections[0]
+        return Gate(thought.end, "" if prompt.rstrip().endswith(thought.start) else thought.start)
+
+    def call_syntax(self) -> CallSyntax:
+        """Return how this model writes its calls; only for families whose calls can be forced."""
+        start, end = self._marker(self._wrapper.tool_call_start), self._wrapper.tool_call_end
+        if self.tool_format != "mistral":
+            return CallSyntax(start, self._marker(end) if end else None)
+        if "[ARGS]" in (self._wrapper.chat_template or ""):
+            return CallSyntax(start, style="header", header=self._marker("[ARGS]"))
+        return CallSyntax(start, style="list")
+
+    def _marker(self, text: str) -> int | str:
+        """Return a marker as the id of its one token, or as text."""
+        tokens = self.encode(text)
+        return tokens[0] if len(tokens) == 1 else text
 
     def _apply(self, messages: Sequence[Message], tools: Sequence[ToolDefinition]) -> str:
         rendered = self._wrapper.apply_chat_template(

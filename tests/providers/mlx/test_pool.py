@@ -126,7 +126,7 @@ class Quiet:
     """A row that only waits for its end."""
 
     cancelled = exact = False
-    deadline = None
+    deadline = constraint = None
     sampling = Sampling()
     priority = cached = 0
 

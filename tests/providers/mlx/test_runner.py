@@ -41,6 +41,7 @@ class Recorder:
         self.generated: list[int] = []
         self.exact = exact
         self.cached = 0
+        self.constraint: Any = None
         self.max_tokens = max_tokens
         self.sampling = sampling or Sampling()
         self.cancelled = False
