@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Row, Step, length
+from abstractllm.errors import GenerationError
 from abstractllm.providers.mlx.adjusting import Masks
 from abstractllm.providers.mlx.caches import RowCaches
 from abstractllm.providers.mlx.choosing import BatchSampler, Chosen
@@ -46,6 +47,7 @@ class DecodeBatch(Generic[R]):
         self._chosen: Chosen | None = None  # of the first `_unread` rows
         self._masking = Masking()
         self._errors: dict[int, Exception] = {}  # of the first `_unread` rows, by their numbers
+        self._nan: Any = None  # (`_unread`,): whether the model gave no numbers
         self._steps = 0
 
     def join(self, rows: list[R], caches: RowCaches) -> None:
@@ -67,13 +69,14 @@ class DecodeBatch(Generic[R]):
 
     def step(self) -> list[Step[R]]:
         """Return the next token of each row that has one."""
-        inputs, unread, chosen, errors = self._inputs, self._unread, self._chosen, self._errors
+        inputs, unread, chosen, errors, nan = self._inputs, self._unread, self._chosen, self._errors, self._nan
         if unread < len(self.rows) or any(left > 1 for left in self._remaining):
             self._launch()
         tokens: list[int] = inputs.tolist()
         self._remaining[:unread] = [left - 1 for left in self._remaining[:unread]]
         if chosen is None:
             return []
+        errors |= {i: _not_a_number() for i, found in enumerate(nan.tolist()) if found}
         fresh = zip(self.rows[:unread], tokens, strict=False)
         return [Step(row, token, chosen.scored(i), errors.get(i)) for i, (row, token) in enumerate(fresh)]
 
@@ -83,11 +86,12 @@ class DecodeBatch(Generic[R]):
 
         assert self._caches is not None
         logits = self._model(self._inputs[:, None], cache=self._caches.layers)[:, -1, :]
+        self._nan = mx.isnan(logits[:, 0])
         self._chosen = self._sampler.choose(logits, self._masks(logits))
         self._inputs = self._chosen.tokens
         self._unread = len(self.rows)
         self._held = [held + 1 for held in self._held]
-        _start(*self._chosen.arrays)
+        _start(*self._chosen.arrays, self._nan)
         self._steps += 1
         if self._steps % EVALUATE_EVERY == 0:
             self._caches.evaluate()
@@ -134,9 +138,14 @@ class DecodeBatch(Generic[R]):
             return
         if self._chosen is not None:
             self._chosen = self._chosen.renumbered(kept)
+            self._nan = self._nan[mx.array([i for i in kept if i < len(self._nan)])]
         self._caches.keep(kept)
         self._inputs = self._inputs[mx.array(kept)]
         _start(self._inputs)
+
+
+def _not_a_number() -> GenerationError:
+    return GenerationError("The model's scores are not numbers (NaN): its weights are damaged, or it overflowed.")
 
 
 def _start(*arrays: Any) -> None:
