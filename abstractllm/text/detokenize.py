@@ -6,6 +6,7 @@ Works on any tokenizer that can name and decode its tokens; knows no engine.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -38,6 +39,13 @@ def byte_level(piece: str) -> bytes:
         return bytes(table[character] for character in piece)
     except KeyError:  # an added token that stands in the vocabulary as plain text
         return piece.encode()
+
+
+def piece_bytes(piece: str) -> bytes:
+    """Return the bytes of a vocabulary entry of a SentencePiece tokenizer: U+2581 is a space, <0x0A> a byte."""
+    if re.fullmatch("<0x[0-9A-F]{2}>", piece):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("\u2581", " ").encode()
 
 
 class ByteDetokenizer:

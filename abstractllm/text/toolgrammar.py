@@ -62,8 +62,9 @@ def call_grammar(
     """Return the grammar, in Lark's notation, of an answer to a request with these tools.
 
     `choice` is a tool's name: exactly one call of it; "required": one call or more, of any tools; or "auto": any text,
-    but whatever begins with the start marker is a call. Arguments match the tool's schema; properties come in its
-    order, and a schema that names properties and does not speak of others allows no others.
+    but whatever begins with the start marker is a call. Arguments of a forced call match the tool's schema; properties
+    come in its order, and a schema that names properties and does not speak of others allows no others. A call of
+    the model's own accord may name the properties in any order, each with a value that fits it, and may leave any out.
 
     Where "auto" goes by a start marker's id, all other tokens are free. Where it goes by its text, `text_tokens` are
     the ids of special tokens that may stand in free text, such as those around reasoning.
@@ -79,7 +80,7 @@ def call_grammar(
         raise InvalidParameterError(
             "tool_choice", f"tool_choice is {choice!r}, and there is no such tool to call; the tools are: {known}."
         )
-    writer = _Writer(syntax, lenient)
+    writer = _Writer(syntax, lenient, ordered=choice != "auto")
     begin = writer.auto(text_tokens) if choice == "auto" else writer.forced(once=choice != "required")
     rules = [*begin, *writer.body(once=choice not in ("auto", "required"))]
     for number, tool in enumerate(allowed):
@@ -94,8 +95,9 @@ class _Writer:
     `body` is what follows a start marker: a call or, in that style, a list of them, and the end marker.
     """
 
-    def __init__(self, syntax: CallSyntax, lenient: bool) -> None:
+    def __init__(self, syntax: CallSyntax, lenient: bool, ordered: bool) -> None:
         self._syntax = syntax
+        self._ordered = ordered
         self._start = _marker(syntax.start)
         self._comma, self._colon = (", ", ": ") if syntax.spaced else (",", ":")
         self._break = '"\\n"?' if syntax.lines else ""
@@ -141,14 +143,36 @@ class _Writer:
 
     def tool(self, number: int, tool: ToolDefinition) -> list[str]:
         """Return the rules of a call of one tool. Its schema is a grammar of its own, so references stay inside."""
-        schema = {**_closed(tool.parameters), "x-guidance": self._options}
-        arguments = f"arguments_{number}: %json {json.dumps(schema)}"
+        arguments = self._arguments(f"arguments_{number}", tool.parameters)
         if self._syntax.style == "header":
             call = [_text(tool.name), _marker(self._syntax.header), f"arguments_{number}"]
         else:
             name = f'{{"name"{self._colon}{json.dumps(tool.name)}{self._comma}"arguments"{self._colon}'
             call = [_text(name), f"arguments_{number}", _text("}")]
-        return [_rule(f"call_{number}", *call), arguments]
+        return [_rule(f"call_{number}", *call), *arguments]
+
+    def _arguments(self, name: str, schema: Mapping[str, Any]) -> list[str]:
+        """Return the rules of arguments: in the order of the schema, or in any where a schema says no more than what
+        its properties are.
+        """
+        properties = schema.get("properties")
+        if self._ordered or not properties or not schema.keys() <= _OPEN_ENDED or _refers_to_the_whole(schema):
+            return [f"{name}: {self._json(_closed(schema))}"]
+        shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+        pairs = [
+            f"{name}_{i}: {_text(json.dumps(key, ensure_ascii=False) + self._colon)} {self._json({**shared, **part})}"
+            for i, (key, part) in enumerate(properties.items())
+        ]
+        either = " | ".join(f"{name}_{i}" for i in range(len(pairs)))
+        optional = "" if schema.get("required") else "?"
+        return [
+            _rule(name, '"{"', f"({name}_pair ({_text(self._comma)} {name}_pair)*){optional}", '"}"'),
+            f"{name}_pair: {either}",
+            *pairs,
+        ]
+
+    def _json(self, schema: Mapping[str, Any]) -> str:
+        return f"%json {json.dumps({**schema, 'x-guidance': self._options})}"
 
 
 def _rule(name: str, *parts: str) -> str:
@@ -166,6 +190,17 @@ def _tokens(tokens: Collection[int]) -> str:
 def _text(text: str) -> str:
     """Return a literal; it is written as in JSON."""
     return json.dumps(text)
+
+
+def _refers_to_the_whole(schema: object) -> bool:
+    """Whether anything in a schema refers to something else than its definitions."""
+    if isinstance(schema, list):
+        return any(_refers_to_the_whole(part) for part in schema)
+    if not isinstance(schema, Mapping):
+        return False
+    reference = schema.get("$ref", "#/$defs/")
+    inside = isinstance(reference, str) and reference.startswith(("#/$defs/", "#/definitions/"))
+    return not inside or any(_refers_to_the_whole(part) for part in schema.values())
 
 
 def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from abstractllm import embedded
-from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level
+from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level, piece_bytes
 
 WORDS = [
     "the",
@@ -193,3 +193,9 @@ def test_byte_level_pieces_are_bytes_and_others_are_text():
 
 def test_every_byte_has_a_stand_in():
     assert sorted(map(byte_level, pre_tokenizers.ByteLevel.alphabet())) == [bytes([byte]) for byte in range(256)]
+
+
+def test_sentencepiece_pieces_have_spaces_and_bytes():
+    assert piece_bytes("\u2581the\u2581") == b" the "
+    assert piece_bytes("<0xE2>") == b"\xe2"
+    assert piece_bytes("<0xE2>>") == b"<0xE2>>"

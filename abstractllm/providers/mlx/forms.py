@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from abstractllm.errors import UnsupportedFeatureError
+import logging
+
+from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
 from abstractllm.providers.mlx.constraint import Constraint, ConstraintCompiler
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.mlx.vocabulary import Gate
 from abstractllm.text.toolgrammar import call_grammar, can_force
 from abstractllm.types import GenerateRequest
 
-FREE_CHOICES = (None, "auto", "none")
-"""Values of `tool_choice` that force nothing."""
+logger = logging.getLogger("abstractllm.mlx")
 
 
 def check_form(request: GenerateRequest) -> None:
@@ -28,23 +30,37 @@ def constraint_for(
 ) -> Constraint | None:
     """Return what holds the answer to the form that the request demands, None where it demands none.
 
-    What a model thinks before is free. Raises UnsupportedFeatureError for a form that cannot be enforced, or a forced
-    call in a family whose calls have no grammar here; InvalidParameterError for a bad expression or grammar.
+    What a model thinks before is free. Calls of its own accord are held to the tools' names and the types of their
+    arguments where there is a grammar for it; elsewhere they come as the model writes them. Raises
+    UnsupportedFeatureError for a form that cannot be enforced, or a forced call in a family whose calls have no
+    grammar here; InvalidParameterError for a bad expression or grammar.
     """
     gate = tokenizer.gate(prompt)
     if request.response_format is not None:
         return compiler.compile(request.response_format, gate)
-    if request.tool_choice in FREE_CHOICES:
+    if not request.tools or request.tool_choice == "none":
         return None
-    return compiler.compile(_forced_call(request, tokenizer), gate)
+    if request.tool_choice in (None, "auto"):
+        return _own_calls(request, gate, tokenizer, compiler)
+    return compiler.compile(_grammar(request, str(request.tool_choice), tokenizer), gate)
 
 
-def _forced_call(request: GenerateRequest, tokenizer: ChatTokenizer) -> str:
-    syntax = tokenizer.call_syntax() if can_force(tokenizer.tool_format) else None
-    if syntax is None:
+def _own_calls(
+    request: GenerateRequest, gate: Gate | None, tokenizer: ChatTokenizer, compiler: ConstraintCompiler
+) -> Constraint | None:
+    """Return what holds calls that nobody forces, None where the grammar engine cannot take them."""
+    try:
+        return compiler.compile(_grammar(request, "auto", tokenizer), gate)
+    except (UnsupportedFeatureError, InvalidParameterError) as error:
+        logger.info("tool calls are not held to their schemas: %s", error)
+        return None
+
+
+def _grammar(request: GenerateRequest, choice: str, tokenizer: ChatTokenizer) -> str:
+    if not can_force(tokenizer.tool_format):
         raise UnsupportedFeatureError(
             "tool_choice",
             "This model writes its tool calls in a way that cannot be forced; use tool_choice='auto'.",
             provider="mlx",
         )
-    return call_grammar(request.tools, syntax, str(request.tool_choice), lenient=True)
+    return call_grammar(request.tools, tokenizer.call_syntax(), choice, lenient=True)

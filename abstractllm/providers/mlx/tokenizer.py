@@ -6,6 +6,7 @@ Stands on mlx-lm's tokenizer wrapper, which knows the markers and tool-call form
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,11 +20,11 @@ from abstractllm.errors import (
 )
 from abstractllm.providers.mlx.vocabulary import Gate
 from abstractllm.text.chat import merged_turns, template_messages, template_tools, without_system
-from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level
+from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level, piece_bytes
 from abstractllm.text.reader import OutputReader
 from abstractllm.text.sections import Section
 from abstractllm.text.toolgrammar import CallSyntax
-from abstractllm.types import GenerateRequest, Message, ToolDefinition
+from abstractllm.types import GenerateRequest, Message, ToolCall, ToolDefinition
 
 
 class ChatTokenizer:
@@ -131,11 +132,28 @@ class ChatTokenizer:
     def call_syntax(self) -> CallSyntax:
         """Return how this model writes its calls; only for families whose calls can be forced."""
         start, end = self._marker(self._wrapper.tool_call_start), self._wrapper.tool_call_end
+        written = self._written_call()
+        spaced = re.search(r'"a"\s*: 1', written) is not None
         if self.tool_format != "mistral":
-            return CallSyntax(start, self._marker(end) if end else None)
+            lines = f"{self._wrapper.tool_call_start}\n" in written
+            return CallSyntax(start, self._marker(end) if end else None, spaced=spaced, lines=lines)
         if "[ARGS]" in (self._wrapper.chat_template or ""):
-            return CallSyntax(start, style="header", header=self._marker("[ARGS]"))
-        return CallSyntax(start, style="list")
+            return CallSyntax(start, style="header", header=self._marker("[ARGS]"), spaced=spaced)
+        return CallSyntax(start, style="list", spaced=spaced)
+
+    def _written_call(self) -> str:
+        """Return a conversation with a call as the template writes it, and the model learnt it; "" if it fails."""
+        call = ToolCall("call00000", "f", {"a": 1, "b": 2})
+        tool = ToolDefinition("f", "F.", {"type": "object", "properties": {"a": {"type": "integer"}}})
+        talk = [
+            Message("user", "f"),
+            Message("assistant", tool_calls=(call,)),
+            Message("tool", "1", tool_call_id=call.id),
+        ]
+        try:
+            return self.render(talk, [tool])
+        except (InvalidParameterError, UnsupportedFeatureError):  # a template that takes no such history shows none
+            return ""
 
     def _marker(self, text: str) -> int | str:
         """Return a marker as the id of its one token, or as text."""
@@ -173,13 +191,10 @@ class ChatTokenizer:
         return {token for token, entry in added.items() if entry.special and entry.content not in markers}
 
     def _detokenizer(self) -> Detokenizer:
-        return ByteDetokenizer(self._token_bytes) if self._is_byte_level else WindowDetokenizer(self._decode)
+        return ByteDetokenizer(self.token_bytes) if self._is_byte_level else WindowDetokenizer(self._decode)
 
     def token_bytes(self, token: int) -> bytes:
-        """Return what a token stands for, as far as it can be said of one alone."""
-        return self._token_bytes(token) if self._is_byte_level else self._decode([token]).encode()
-
-    def _token_bytes(self, token: int) -> bytes:
+        """Return what a token stands for in UTF-8, perhaps a part of a character; nothing for one that is not known."""
         found = self._bytes.get(token)
         if found is None:
             found = self._bytes[token] = self._look_up(token)
@@ -190,7 +205,9 @@ class ChatTokenizer:
             return self._added[token].encode()
         with self._decoding:
             piece = self._wrapper.convert_ids_to_tokens(token)
-        return byte_level(piece) if piece is not None else b""
+        if piece is None:
+            return b""
+        return byte_level(piece) if self._is_byte_level else piece_bytes(piece)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         with self._decoding:

@@ -189,3 +189,22 @@ def test_other_tokenizers_are_read_through_a_window(load, tmp_path):
     (folder / "tokenizer.json").write_text(json.dumps(content))
     tokenizer = ChatTokenizer.load(folder, None)
     assert read(tokenizer, "a<|im_start|> don 't 👍🏽 .", tools=(ADD,))[0] == "a don 't 👍🏽 ."
+
+
+SPACED = """{%- for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% endfor %}{% if tools %}<tools></tools>{% endif %}<|im_start|>assistant
+"""
+
+
+def test_calls_are_forced_in_the_way_that_the_template_writes_them(tmp_path):
+    folder = write_tokenizer(tmp_path / "model")
+    own = ChatTokenizer.load(folder, None).call_syntax()
+    assert (own.style, own.spaced, own.lines) == ("object", False, False)
+    assert isinstance(own.start, int)
+    assert isinstance(own.end, int)
+    (folder / "chat_template.jinja").write_text(SPACED)
+    other = ChatTokenizer.load(folder, None).call_syntax()
+    assert (other.start, other.spaced, other.lines) == (own.start, True, True)
