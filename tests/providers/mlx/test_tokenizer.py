@@ -192,8 +192,8 @@ def test_other_tokenizers_are_read_through_a_window(load, tmp_path):
 
 
 SPACED = """{%- for message in messages %}<|im_start|>{{ message.role }}
-{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+{{ message.content }}{% for call in message.tool_calls or [] %}{% set tool_call = call.function %}<tool_call>
+{"name": "{{ tool_call.name }}", "arguments": {{ tool_call.arguments | tojson }}}
 </tool_call>{% endfor %}<|im_end|>
 {% endfor %}{% if tools %}<tools></tools>{% endif %}<|im_start|>assistant
 """
