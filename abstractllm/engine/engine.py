@@ -259,6 +259,10 @@ class Engine(Generic[R]):
         traceback.clear_frames(cause.__traceback__)
         self._end_all(lambda: _broken(cause))
 
+    def forget(self) -> None:
+        """Give up all that is kept for later requests."""
+        self._runner.evict(self._runner.spare_bytes())
+
     def close(self, error: Exception) -> None:
         """End every request with this error."""
         self._end_all(lambda: copy.copy(error))

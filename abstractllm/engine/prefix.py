@@ -59,8 +59,8 @@ class PrefixTree(Generic[V]):
 
         It takes the place of what was stored for the same tokens, and makes room by giving up others. `size` is in
         bytes, at least 0. `trimmable` says whether the value can be cut to any smaller number of tokens.
-        Returns whether `tokens` can be found now. If not, it changed nothing: the value is larger than the capacity,
-        or there are no tokens. A value covered by one that is held is not kept: the one `find` returns counts as used.
+        Returns False, and changes nothing, if the value is larger than the capacity or there are no tokens; after True
+        `tokens` can be found. A value covered by one that is held is not kept: the one `find` returns counts as used.
         """
         if size > self.capacity or not tokens:
             return False

@@ -99,6 +99,7 @@ class LoadedModel:
 
     def _leave(self) -> None:
         mlx_thread().remove_engine(self._engine)
+        self._engine.forget()
 
 
 def _clear_cache() -> None:
