@@ -1,6 +1,7 @@
-"""Measure the model with mlx-lm alone: ``python evaluate.py [FOLDER] [--limit 300]``.
+"""Measure the model: ``python evaluate.py [FOLDER] [--limit 300]``.
 
-Greedy, unconstrained, in float32. Prints a table per skill and, with ``--errors``, the first wrong answers.
+Greedy, unconstrained, in float32, with mlx-lm alone. With ``--package`` as users get it, through ``create_llm``, which
+holds calls to the tools on offer. Prints a table per skill and, with ``--errors``, the first wrong answers.
 """
 
 import argparse
@@ -52,6 +53,19 @@ def answers(folder: Path, cases: list[Case]) -> list[str]:
     return found
 
 
+def package_answers(folder: Path, cases: list[Case]) -> list[str]:
+    """The greedy answer of the package to every case, calls as the model writes them."""
+    from abstractllm import create_llm
+
+    found = []
+    with create_llm("mlx", model=str(folder), max_tokens=256) as llm:
+        for case in cases:
+            answer = llm.generate(messages=case.messages, tools=case.tools or None)
+            calls = [json.dumps({"name": call.name, "arguments": call.arguments}) for call in answer.tool_calls]
+            found.append(answer.content + "".join(f"<tool_call>{call}</tool_call>" for call in calls))
+    return found
+
+
 def leaves(value: Any) -> int:
     """How many values there are to copy, inside lists and objects too."""
     if isinstance(value, (list, dict)):
@@ -98,10 +112,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=300, help="cases of every skill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--skills", default="1234567", help="which skills, by their numbers")
+    parser.add_argument("--package", action="store_true", help="ask the package, not mlx-lm")
     parser.add_argument("--errors", type=int, default=0, help="how many wrong answers of every skill to show")
     options = parser.parse_args()
     cases = [case for case in make_cases(options.limit, options.seed) if case.skill[0] in options.skills]
-    report(cases, answers(options.folder, cases), options.errors)
+    ask = package_answers if options.package else answers
+    report(cases, ask(options.folder, cases), options.errors)
 
 
 if __name__ == "__main__":

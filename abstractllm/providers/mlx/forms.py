@@ -63,4 +63,4 @@ def _grammar(request: GenerateRequest, choice: str, tokenizer: ChatTokenizer) ->
             "This model writes its tool calls in a way that cannot be forced; use tool_choice='auto'.",
             provider="mlx",
         )
-    return call_grammar(request.tools, tokenizer.call_syntax(), choice, lenient=True)
+    return call_grammar(request.tools, tokenizer.call_syntax, choice, lenient=True)

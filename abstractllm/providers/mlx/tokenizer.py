@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,9 @@ class ChatTokenizer:
         thought = sections[0]
         return Gate(thought.end, "" if prompt.rstrip().endswith(thought.start) else thought.start)
 
+    @cached_property
     def call_syntax(self) -> CallSyntax:
-        """Return how this model writes its calls; only for families whose calls can be forced."""
+        """How this model writes its calls; only for families whose calls can be forced."""
         start, end = self._marker(self._wrapper.tool_call_start), self._wrapper.tool_call_end
         written = self._written_call()
         spaced = re.search(r'"a"\s*: 1', written) is not None

@@ -201,10 +201,10 @@ SPACED = """{%- for message in messages %}<|im_start|>{{ message.role }}
 
 def test_calls_are_forced_in_the_way_that_the_template_writes_them(tmp_path):
     folder = write_tokenizer(tmp_path / "model")
-    own = ChatTokenizer.load(folder, None).call_syntax()
+    own = ChatTokenizer.load(folder, None).call_syntax
     assert (own.style, own.spaced, own.lines) == ("object", False, False)
     assert isinstance(own.start, int)
     assert isinstance(own.end, int)
     (folder / "chat_template.jinja").write_text(SPACED)
-    other = ChatTokenizer.load(folder, None).call_syntax()
+    other = ChatTokenizer.load(folder, None).call_syntax
     assert (other.start, other.spaced, other.lines) == (own.start, True, True)
