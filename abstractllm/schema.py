@@ -7,6 +7,7 @@ is ever fetched, and nothing here knows an engine or how an answer is made to fi
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 import re
@@ -97,7 +98,8 @@ def to_output_format(response_format: object) -> OutputFormat:
         return OutputFormat("grammar", _text("Grammar", response_format.text))
     if isinstance(response_format, Mapping):
         return _from_mapping(response_format)
-    if response_format is None or isinstance(response_format, (str, bytes, int, float, list, tuple, set)):
+    plain = isinstance(response_format, (str, bytes, int, float, list, tuple, set))
+    if response_format is None or plain or inspect.isroutine(response_format):
         raise _bad(f"response_format={shown(response_format)} is not valid: it must be {_ACCEPTED}.")
     return _from_type(response_format)
 

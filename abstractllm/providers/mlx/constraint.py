@@ -62,6 +62,8 @@ class ConstraintCompiler:
         with self._lock:
             vocabulary = self._vocabulary = self._vocabulary or self._make_vocabulary()
             found = self._compiled.get(key)
+        if gate is not None:
+            vocabulary.prepare(gate)
         if found is None:
             found = _Compiled(vocabulary, engine_grammar(output), key[0])
         with self._lock:
@@ -169,10 +171,10 @@ class Constraint:
         if self._matcher is None:
             row[:] = 0
             return
-        if self._vocabulary.engine_words == len(row) and row.flags.c_contiguous:
+        if self._vocabulary.fits and row.flags.c_contiguous:
             self._matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
         else:
-            row[:] = _words(self._matcher.compute_bitmask())[: len(row)]
+            row[:] = _words(self._matcher.compute_bitmask())[: len(row)] & self._vocabulary.known
         if self._matcher.is_error():
             raise _broken(f"the grammar is too hard to follow: {first_line(self._matcher.get_error())}")
         if self._vocabulary.has_plain_stops and not self._matcher.is_accepting():
@@ -189,7 +191,11 @@ class Constraint:
         return self._gate.start.encode()
 
     def accept(self, token: int) -> None:
-        """Move on by one token. Raises GenerationError for one that `fill` does not allow, and stays where it is."""
+        """Move on by one token. Raises GenerationError for one that does not fit, and stays where it is.
+
+        All that `fill` allows fit. Where the grammar leaves no choice, it allows only the way in which the tokenizer
+        writes what has to come, and others fit too.
+        """
         if token in self._vocabulary.stop_tokens:
             if not (self._ended or self.complete):
                 raise _refused(token)

@@ -28,7 +28,6 @@ _LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLES = frozenset({"items", "additionalItems", "additionalProperties"})
 _BOUNDS = {"minimum": True, "exclusiveMinimum": True, "maximum": False, "exclusiveMaximum": False}
 """Whether each is a lower bound."""
-
 _PLAIN = frozenset({
     "type", "required", "minLength", "maxLength", "pattern", "minItems", "maxItems", "minProperties", "maxProperties",
     "multipleOf", "$ref", "$id", "$anchor", "$schema",
@@ -52,8 +51,8 @@ def engine_schema(schema: Mapping[str, Any], *, typed: bool) -> dict[str, Any]:
     """Return a sound JSON Schema in the engine's dialect.
 
     With `typed` the values are checked by a Python type afterwards, to which unknown formats, unique items and
-    exclusive alternatives are left. Objects that name their properties get no others, unless schemas are combined such that
-    this could change which values fit.
+    exclusive alternatives are left. Objects that name their properties get no others, unless schemas are combined such
+    that this could make a value fit that did not.
 
     Raises UnsupportedFeatureError with the keyword and its place, or InvalidParameterError where no value fits.
     """
@@ -72,11 +71,9 @@ def engine_schema(schema: Mapping[str, Any], *, typed: bool) -> dict[str, Any]:
 def unsupported(keyword: str, path: str, reason: str = "it cannot be enforced") -> UnsupportedFeatureError:
     """Return the error for a keyword in the schema at `path`."""
     place = f" in {path}" if path else ""
-    return UnsupportedFeatureError(
-        "response_format",
-        f"The JSON Schema's {keyword!r}{place} is not supported: {reason.rstrip('.')}. Leave it out, or say it in another way.",
-        provider="mlx",
-    )
+    what = f"The JSON Schema's {keyword!r}{place} is not supported: {reason.rstrip('.')}."
+    hint = "Leave it out, or say it in another way."
+    return UnsupportedFeatureError("response_format", f"{what} {hint}", provider="mlx")
 
 
 def _schemas(schema: object) -> Iterator[Mapping[str, Any]]:
@@ -124,6 +121,14 @@ class _Translation:
         self._root = root
         self._typed = typed
         self._closing = typed or _is_plain(root)
+        self._tagged = dict(self._find_tagged()) if typed else {}
+
+    def _find_tagged(self) -> Iterator[tuple[int, str]]:
+        """Yield the alternatives that a type tells apart by a property, with its name; it may have a default there."""
+        for schema in _schemas(self._root):
+            tag: Any = schema.get("discriminator", {})
+            for option in schema.get("oneOf", ()) if "propertyName" in tag else ():
+                yield id(_resolve(self._root, option)), tag["propertyName"]
 
     def translate(self, schema: Any, path: str) -> Any:
         """Return one schema, and those within it; `path` is its place."""
@@ -131,14 +136,14 @@ class _Translation:
             return schema
         found: dict[str, Any] = {}
         for key, value in self._prepared(schema).items():
-            if key in _REFUSED and _EFFECTLESS.get(key) is not value:
+            if (key in _REFUSED and _EFFECTLESS.get(key) is not value) or (self._typed and key == "contentSchema"):
                 raise unsupported(key, path)
             self._add(found, key, value, path)
         if "format" in schema:
             self._add_format(found, schema["format"], path)
         if self._closing and _names_properties(found):
             found["additionalProperties"] = False
-        _check_zero(found, path)
+        _keep_from_zero(found)
         return found
 
     def _add(self, found: dict[str, Any], key: str, value: Any, path: str) -> None:
@@ -173,8 +178,11 @@ class _Translation:
             found = {"anyOf" if key == "oneOf" else key: value for key, value in found.items()}
         if "propertyNames" in found:
             found = _with_names(found, _resolve(self._root, found["propertyNames"]))
-        if self._typed:
-            found.pop("uniqueItems", None)
+        if not self._typed:
+            return found
+        found.pop("uniqueItems", None)
+        if id(schema) in self._tagged:
+            found["required"] = sorted({*found.get("required", ()), self._tagged[id(schema)]})
         return found
 
     def _is_tagged(self, options: list[Any]) -> bool:
@@ -262,7 +270,8 @@ def _bound(key: str, value: Any, path: str) -> Any:
         return value
     lower = _BOUNDS[key]
     near = float(value)
-    if near < value if lower else near > value:
+    outside = near < value if lower else near > value
+    if outside or "exclusive" in key:  # between floats that are more than 1 apart, the engine cannot leave out one end
         near = math.nextafter(near, math.inf if lower else -math.inf)
     if abs(near) < _WIDEST:
         return int(near)
@@ -271,11 +280,18 @@ def _bound(key: str, value: Any, path: str) -> Any:
     raise unsupported(key, path, f"{shown(value)} is out of the range of numbers")
 
 
-def _check_zero(schema: Mapping[str, Any], path: str) -> None:
-    """Refuse numbers just below zero: the engine would let them be `-0`, which is not below."""
-    lower = max((schema[key] for key in ("minimum", "exclusiveMinimum") if _is_number(schema.get(key))), default=-1)
-    if schema.get("exclusiveMaximum") == 0 and -1 < lower < 0 and schema.get("type") != "integer":
-        raise unsupported("exclusiveMaximum", path, "0 cannot be the end of a range that begins between -1 and 0")
+def _keep_from_zero(schema: dict[str, Any]) -> None:
+    """Move the end of a range that ends just before zero a little further in.
+
+    The engine would let a number between 0 and 1, or between -1 and 0, be 0 all the same.
+    """
+    if schema.get("type") == "integer":
+        return
+    for end, other, sign in (("exclusiveMinimum", "aximum", 1), ("exclusiveMaximum", "inimum", -1)):
+        bounds = [schema[key] for key in (f"m{other}", f"exclusiveM{other}") if _is_number(schema.get(key))]
+        if _is_number(schema.get(end)) and schema[end] == 0 and any(0 < sign * bound < 1 for bound in bounds):
+            del schema[end]
+            schema["minimum" if sign > 0 else "maximum"] = sign * _SMALLEST
 
 
 def _is_number(value: object) -> bool:

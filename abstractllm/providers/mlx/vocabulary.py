@@ -51,9 +51,21 @@ class Vocabulary:
             raise _unreadable(str(error)) from error
         self.width = width
         self.words = -(-width // 32)
-        self.engine_words = -(-max(width, self.size) // 32)
+        self.fits = self.size <= width
         self._completions: dict[tuple[bytes, bytes], Any] = {}
         self._openings: dict[bytes, Any] = {}
+
+    def prepare(self, gate: Gate) -> None:
+        """Make the sets of tokens that a gate needs, which takes a moment where there are many."""
+        start, end = gate.start.encode(), gate.end.encode()
+        for size in range(len(end)):
+            self.completions(end, end[:size])
+        for size in range(len(start)):
+            self.openings(start[size:])
+        self._fixed_sets()
+
+    def _fixed_sets(self) -> tuple[Any, ...]:
+        return self.known, self.free, self.stops, self.blanks, self.has_plain_stops
 
     def bytes_of(self, token: int) -> bytes:
         """Return the bytes that a token stands for; those of its name for a special token."""
@@ -63,6 +75,11 @@ class Vocabulary:
     @cached_property
     def _bytes(self) -> list[bytes]:
         return [self.bytes_of(token) for token in range(min(self.size, self.width))]
+
+    @cached_property
+    def known(self) -> Any:
+        """All tokens that the tokenizer and the rows have."""
+        return self._set(range(len(self._bytes)))
 
     @cached_property
     def free(self) -> Any:
