@@ -18,6 +18,7 @@ COMMANDS = {
     "chat": "Talk with a model, turn by turn.",
     "providers": "List the providers, what they can do and whether they are ready.",
     "models": "List, fetch and remove models.",
+    "bench": "Measure how fast a model answers many requests at once.",
     "doctor": "Say what runs here, and what needs attention.",
 }
 """Each command with its one-line help; its module and the command in it have that name."""

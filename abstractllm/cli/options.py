@@ -15,29 +15,35 @@ from abstractllm.profiles import looks_secret
 DEFAULT_MODEL = "mlx"
 """What is asked where nothing is said: the model that ships in the package."""
 
+model_option = click.option(
+    "-m",
+    "--model",
+    default=DEFAULT_MODEL,
+    envvar="ABSTRACTLLM_MODEL",
+    metavar="SPEC",
+    help="Provider, provider:model, config string or profile; else ABSTRACTLLM_MODEL, else the model that ships.",
+)
+"""Gives a command the option that names the model."""
+
+other_options = click.option(
+    "-o",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other parameter or setting; options.NAME=VALUE is one of the provider's own. May be repeated.",
+)
+"""Gives a command the option whose values `pairs` reads."""
+
 _OPTIONS = (
-    click.option(
-        "-m",
-        "--model",
-        default=DEFAULT_MODEL,
-        envvar="ABSTRACTLLM_MODEL",
-        metavar="SPEC",
-        help="Provider, provider:model, config string or profile; else ABSTRACTLLM_MODEL, else the model that ships.",
-    ),
+    model_option,
     click.option("-s", "--system", metavar="TEXT", help="System prompt."),
     click.option("-f", "--file", "files", multiple=True, metavar="PATH", help="Attach a file; may be repeated."),
     click.option("--max-tokens", type=int, metavar="N", help="Longest answer, in tokens."),
     click.option("-t", "--temperature", type=float, metavar="X", help="0 is greedy."),
     click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable."),
     click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text; may be repeated."),
-    click.option(
-        "-o",
-        "--option",
-        "options",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Any other parameter or setting; options.NAME=VALUE is one of the provider's own. May be repeated.",
-    ),
+    other_options,
 )
 
 
@@ -60,7 +66,7 @@ class ModelChoice:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> ModelChoice:
         """Return the choice that a command's options make. Raises UsageError."""
-        config = _pairs(given["options"])
+        config = pairs(given["options"])
         for name in ("max_tokens", "temperature", "seed", "stop"):
             if given[name] is not None and given[name] != ():
                 config[name] = given[name]
@@ -73,8 +79,11 @@ class ModelChoice:
         return create_llm(self.spec, **self.config)
 
 
-def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Return the parameters in texts of the form `name=value`; names `options.x` are gathered in `options`."""
+def pairs(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Return the parameters in texts of the form `name=value`; names `options.x` are gathered in `options`.
+
+    Raises UsageError.
+    """
     config: dict[str, Any] = {}
     own: dict[str, Any] = {}
     for text in texts:

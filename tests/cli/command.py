@@ -9,7 +9,7 @@ import time
 from abstractllm import register_provider
 from abstractllm.cli import main
 from abstractllm.providers.base import BaseProvider
-from abstractllm.types import GenerateResponse
+from abstractllm.types import GenerateResponse, Usage
 
 
 def end():
@@ -56,9 +56,26 @@ class StubbornAsync(BaseProvider):
         await asyncio.Event().wait()
 
 
+class Halting(BaseProvider):
+    """Answers the first `good` requests; each further one says on standard error that it waits, and waits."""
+
+    name = "halting"
+    parameters = frozenset({"max_tokens"})
+    settings = frozenset({"good"})
+
+    async def _astream(self, request, call):
+        self._left = getattr(self, "_left", self.get_param("good", 0)) - 1
+        if self._left < 0:
+            print("halted", file=sys.stderr, flush=True)
+            await asyncio.Event().wait()
+        yield GenerateResponse(content="one")
+        yield GenerateResponse(finish_reason="stop", usage=Usage(1, 1))
+
+
 if __name__ == "__main__":
     if sys.stdin.isatty():
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C on this terminal reaches this process
     register_provider("stubborn", Stubborn)
     register_provider("stubborn-async", StubbornAsync)
+    register_provider("halting", Halting)
     main()
