@@ -32,15 +32,21 @@ class Section:
 
 
 @click.command()
+@click.option("--parity", metavar="MODEL", help="Check only whether this model's exact mode holds here.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @debug_option
 @click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
+def doctor(context: click.Context, parity: str | None, as_json: bool) -> None:
     """Say what runs here, and what needs attention.
 
     The exit code is 0 when nothing needs attention and 1 otherwise. A provider whose libraries are not installed is
     shown with the command that installs them, and needs no attention.
+
+    With --parity it asks MODEL (what --model of other commands takes) the same prompts alone and in company of other
+    requests, with deterministic=True; the exit code is 0 when every answer was the same and 1 otherwise.
     """
+    if parity is not None:
+        context.exit(0 if _exact_mode_holds(parity, as_json) else 1)
     sections = tuple(examine())
     advice = [finding.advice for section in sections for finding in section.findings if finding.advice]
     if as_json:
@@ -48,6 +54,18 @@ def doctor(context: click.Context, as_json: bool) -> None:
     else:
         _print(sections, len(advice))
     context.exit(1 if advice else 0)
+
+
+def _exact_mode_holds(spec: str, as_json: bool) -> bool:
+    """Check a model's exact mode, show what was found, and return whether it holds."""
+    from abstractllm.cli.parity import check_parity, print_parity
+
+    parity = check_parity(spec)
+    if as_json:
+        print_json({"ok": parity.holds, **asdict(parity)})
+    else:
+        print_parity(parity)
+    return parity.holds
 
 
 def examine() -> Iterator[Section]:
