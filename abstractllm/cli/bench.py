@@ -17,7 +17,8 @@ from abstractllm.cli.measuring import Level, Plan, Summary, summary, sweep
 from abstractllm.cli.options import ModelChoice, model_option, other_options, pairs
 from abstractllm.cli.output import print_json, print_line, print_table
 
-COLUMNS = ("AT ONCE", "FIRST TOKEN", "p95", "NEXT", "p95", "WORST", "TOKENS/S", "EACH", "CACHED", "ANSWERED")
+COLUMNS = ("AT ONCE", "FIRST", "p95", "NEXT", "p95", "WORST", "TOK/S", "EACH", "CACHED", "OK")
+"""Short, because all of it should fit on a terminal of 80 columns."""
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -130,19 +131,20 @@ def _row(one: Summary) -> tuple[str, ...]:
         _milliseconds(one.between_tokens.median),
         _milliseconds(one.between_tokens.p95),
         _milliseconds(one.between_tokens.worst),
-        _rate(one.tokens_per_second),
-        _rate(one.tokens_per_second_each),
+        _number(one.tokens_per_second),
+        _number(one.tokens_per_second_each),
         "?" if one.cached_share is None else f"{one.cached_share:.0%}",
-        f"{one.answered} of {one.requests}",
+        f"{one.answered}/{one.requests}",
     )
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "?" if seconds is None else f"{seconds * 1000:.1f}"
+    return _number(None if seconds is None else seconds * 1000)
 
 
-def _rate(rate: float | None) -> str:
-    return "?" if rate is None else f"{rate:.1f}"
+def _number(value: float | None) -> str:
+    """Return a number with one digit after the point, and without one from 100 on; `?` where it is not known."""
+    return "?" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _note_failures(one: Summary) -> None:
