@@ -47,6 +47,7 @@ def test_what_the_drawing_says_about_other_bases_is_true():
         "MissingDependencyError": "ImportError",
         "InvalidRequestError": "ValueError",
         "RequestTimeoutError": "TimeoutError",
+        "MemoryLimitError": "MemoryError",
     }
     for name, base in notes.items():
         assert issubclass(defined_errors()[name], getattr(__import__("builtins"), base))

@@ -47,7 +47,8 @@ class DecodeBatch(Generic[R]):
         self._chosen: Chosen | None = None  # of the first `_unread` rows
         self._masking = Masking()
         self._errors: dict[int, Exception] = {}  # of the first `_unread` rows, by their numbers
-        self._nan: Any = None  # (`_unread`,): whether the model gave no numbers
+        self._scores: Any = None  # of the last pass, and the place in them of each of the first `_unread` rows
+        self._places: list[int] = []
         self._steps = 0
 
     def join(self, rows: list[R], caches: RowCaches) -> None:
@@ -69,14 +70,17 @@ class DecodeBatch(Generic[R]):
 
     def step(self) -> list[Step[R]]:
         """Return the next token of each row that has one."""
-        inputs, unread, chosen, errors, nan = self._inputs, self._unread, self._chosen, self._errors, self._nan
+        inputs, unread, chosen, errors = self._inputs, self._unread, self._chosen, self._errors
+        scores, places = self._scores, self._places
         if unread < len(self.rows) or any(left > 1 for left in self._remaining):
             self._launch()
         tokens: list[int] = inputs.tolist()
         self._remaining[:unread] = [left - 1 for left in self._remaining[:unread]]
         if chosen is None:
             return []
-        errors |= {i: _not_a_number() for i, found in enumerate(nan.tolist()) if found}
+        for i, token in enumerate(tokens[:unread]):
+            if token == 0 and _is_nan(scores, places[i]):
+                errors[i] = _not_a_number()
         fresh = zip(self.rows[:unread], tokens, strict=False)
         return [Step(row, token, chosen.scored(i), errors.get(i)) for i, (row, token) in enumerate(fresh)]
 
@@ -86,12 +90,12 @@ class DecodeBatch(Generic[R]):
 
         assert self._caches is not None
         logits = self._model(self._inputs[:, None], cache=self._caches.layers)[:, -1, :]
-        self._nan = mx.isnan(logits[:, 0])
         self._chosen = self._sampler.choose(logits, self._masks(logits))
+        self._scores, self._places = logits, list(range(len(self.rows)))
         self._inputs = self._chosen.tokens
         self._unread = len(self.rows)
         self._held = [held + 1 for held in self._held]
-        _start(*self._chosen.arrays, self._nan)
+        _start(*self._chosen.arrays)
         self._steps += 1
         if self._steps % EVALUATE_EVERY == 0:
             self._caches.evaluate()
@@ -138,10 +142,16 @@ class DecodeBatch(Generic[R]):
             return
         if self._chosen is not None:
             self._chosen = self._chosen.renumbered(kept)
-            self._nan = self._nan[mx.array([i for i in kept if i < len(self._nan)])]
+        self._places = [self._places[i] for i in kept if i < len(self._places)]
         self._caches.keep(kept)
         self._inputs = self._inputs[mx.array(kept)]
         _start(self._inputs)
+
+
+def _is_nan(scores: Any, row: int) -> bool:
+    """Whether a row of scores has no numbers. The token with the highest of such is 0, so only then it is looked at."""
+    found: float = scores[row, 0].item()
+    return found != found
 
 
 def _not_a_number() -> GenerationError:
