@@ -2,12 +2,14 @@
 
     python tests/benchmarks/single_stream.py [--tokens 256] [--rounds 9]
 
-Sync, greedy, both made to run to the same number of tokens. Also the time from a cold process to the first token.
+Sync, greedy, both made to run to the same number of tokens, and without prefixes kept from round to round. Also the
+time from a cold process to the first token.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,8 @@ from seed_pattern import SeedPattern
 from abstractllm import embedded
 from abstractllm.providers.mlx import MLXProvider
 from abstractllm.providers.mlx.backend import import_mlx
+
+os.environ["ABSTRACTLLM_MLX_PREFIX_BYTES"] = "0"
 
 PROMPT = "Tell me a story about number 7, please."
 COLD = (
