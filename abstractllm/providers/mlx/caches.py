@@ -47,6 +47,11 @@ def measured(model: Any) -> KVSize:
 
     layers = make_prompt_cache(model)
     mx.eval(model(mx.array([[0]]), cache=layers))
+    return sizes(layers)
+
+
+def sizes(layers: list[Any]) -> KVSize:
+    """Return what the caches of one row take that have seen a token."""
     return KVSize(tuple(_size_of(part) for layer in layers for part in _parts(layer)))
 
 
@@ -54,7 +59,8 @@ def _size_of(part: Any) -> tuple[float, int | None]:
     keys = getattr(part, "keys", None)
     if keys is None:
         return float(part.nbytes), 1
-    return part.nbytes / keys.shape[2], getattr(part, "max_size", None)
+    tokens = keys[0].shape[2] if isinstance(keys, (tuple, list)) else keys.shape[2]  # quantised ones have scales too
+    return part.nbytes / tokens, getattr(part, "max_size", None)
 
 
 def empty_caches(model: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from abstractllm.engine.engine import Engine, Limits
 from abstractllm.errors import GenerationError
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.caches import RowCaches, can_be_merged
+from abstractllm.providers.mlx.caches import KVSize, RowCaches, can_be_merged, sizes
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.runner import MLXRunner
 from abstractllm.providers.mlx.sampling import Sampling
@@ -680,3 +680,27 @@ def test_equal_prompts_that_come_together_are_computed_once(name: str) -> None:
         assert all(row.tokens == tokens_alone(model, row) for row in rows[1:5])
 
     mlx_thread().run(serve).result()
+
+
+def test_the_bytes_of_a_row_follow_from_the_kinds_of_its_caches() -> None:
+    from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, QuantizedKVCache, RotatingKVCache
+
+    def measure() -> None:
+        mx = import_mlx()
+        plain, window, quantised, state = KVCache(), RotatingKVCache(8), QuantizedKVCache(64, 8), ArraysCache(1)
+        for cache in (plain, window, quantised):
+            cache.update_and_fetch(mx.ones((1, 2, 1, 64)), mx.ones((1, 2, 1, 64)))
+        state[0] = mx.ones((1, 10))
+        a_token = 2 * 2 * 64 * 4
+        assert [size_of(layer).of_row(100) for layer in (plain, window, CacheList(plain, state), state)] == [
+            100 * a_token,
+            8 * a_token,
+            100 * a_token + 40,
+            40,
+        ]
+        assert 100 * a_token / 4 <= size_of(quantised).of_row(100) < 100 * a_token / 3
+
+    def size_of(layer: Any) -> KVSize:
+        return sizes([layer])
+
+    mlx_thread().run(measure).result()
