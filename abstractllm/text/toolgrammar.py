@@ -156,7 +156,8 @@ class _Writer:
         its properties are.
         """
         properties = schema.get("properties")
-        if self._ordered or not properties or not schema.keys() <= _OPEN_ENDED or _refers_to_the_whole(schema):
+        plain = {key for key, value in schema.items() if (key, value) != ("additionalProperties", False)}
+        if self._ordered or not properties or not plain <= _OPEN_ENDED or _refers_to_the_whole(schema):
             return [f"{name}: {self._json(_closed(schema))}"]
         shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
         pairs = [

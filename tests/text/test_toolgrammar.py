@@ -208,7 +208,8 @@ def test_free_text_has_calls_that_fit_their_schemas(names: list[str]) -> None:
 
 
 INTEGERS = {"a": {"type": "integer"}, "b": {"type": "integer"}}
-TWO = ToolDefinition("two", "", {"type": "object", "properties": INTEGERS, "required": ["a"]})
+CLOSED = {"type": "object", "properties": INTEGERS, "required": ["a"], "additionalProperties": False}
+TWO = ToolDefinition("two", "", CLOSED)
 
 
 def test_calls_of_the_models_own_accord_name_their_arguments_in_any_order() -> None:
