@@ -9,7 +9,7 @@ import copy
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -117,7 +117,7 @@ class Engine(Generic[R]):
         try:
             self._runner.drop([row])
         except Exception as failure:
-            self._recover(failure, without=row)
+            self._recover(failure, ended=[row])
         row.fail(error)
 
     def step(self) -> None:
@@ -147,8 +147,11 @@ class Engine(Generic[R]):
             return
         for row in ended:
             self._waiting.forget(row)
-        self._runner.drop(ended)
         self._most_rows = min(self._cap, self._most_rows << len(ended))
+        try:
+            self._runner.drop(ended)
+        except Exception as error:
+            self._recover(error, ended)
 
     def _hand_over(self, step: Step[R]) -> bool:
         """Give a token to its request; True when that has ended."""
@@ -238,15 +241,16 @@ class Engine(Generic[R]):
             most = self.limits.prefill_step
             self._runner.prefill(most // entered if self._runner.running else most)
 
-    def _recover(self, cause: Exception, without: R | None = None) -> None:
+    def _recover(self, cause: Exception, ended: Sequence[R] = ()) -> None:
         """Start again without whatever a failure may have broken, with half as many rows at a time.
 
+        Rows that have `ended` were only to be dropped when it broke: they do not start again, and nobody is blamed.
         Whoever keeps the error must not keep the caches, so the frames of the failure let go of them.
         """
         traceback.clear_frames(cause.__traceback__)
-        rows = [row for row in self._active() if row is not without]
+        rows = [row for row in self._active() if all(row is not one for one in ended)]
         self._runner.reset()
-        if len(rows) == 1 and without is None:
+        if len(rows) == 1 and not ended:
             self._waiting.forget(rows[0])
             rows[0].fail(_broken(cause))
             return
@@ -301,5 +305,5 @@ def _too_late() -> RequestTimeoutError:
 def _too_long(budget: int) -> MemoryLimitError:
     return MemoryLimitError(
         f"The KV cache of this request alone needs more than the {budget:,} bytes that it may have; shorten the"
-        " prompt, lower max_tokens, or raise kv_bytes."
+        " prompt, lower max_tokens, or allow the caches more memory."
     )

@@ -97,6 +97,8 @@ class Run:
             self._accumulator.add(delta)
             return delta
         try:
+            if form.kind != "json" and delta.finish_reason == "length":
+                raise OutputValidationError("The answer is cut off.")
             delta = replace(delta, parsed=form.parse(text))
         except OutputValidationError as error:
             self._accumulator.add(delta)

@@ -60,6 +60,7 @@ class ScriptedRunner:
         self.running: list[Script] = []
         self.left: dict[int, int] = {}
         self.breaks = 0
+        self.drops_break = 0
         self.kept = 0
         self.largest = 0
         self.budget: int | None = None
@@ -93,6 +94,9 @@ class ScriptedRunner:
         return [Step(row, row.expected(len(row.generated))) for row in self.running]
 
     def drop(self, rows: list[Script]) -> None:
+        if self.drops_break:
+            self.drops_break -= 1
+            raise RuntimeError("cannot drop")
         gone = {id(row) for row in rows}
         self.entered = [row for row in self.entered if id(row) not in gone]
         self.running = [row for row in self.running if id(row) not in gone]
@@ -261,6 +265,20 @@ def test_kept_prefixes_make_room_before_anybody_waits() -> None:
     run(engine)
 
 
+@pytest.mark.parametrize("others", [0, 1, 5])
+def test_a_failure_while_an_ended_row_is_dropped_does_not_end_it_twice(others: int) -> None:
+    runner = ScriptedRunner()
+    engine = engine_of(runner)
+    short, rows = Script([9], 2), [Script([i + 1], 8) for i in range(others)]
+    for row in (short, *rows):
+        engine.add(row)
+    runner.drops_break = 1
+    run(engine)
+
+    assert [row.ends for row in (short, *rows)] == [["length"]] * (others + 1)
+    assert not engine._waiting._numbers
+
+
 class Clumsy(Script):
     def token(self, token: int, extra: Any) -> bool:
         raise ValueError("cannot read this")
@@ -340,6 +358,10 @@ class Crowd(RuleBasedStateMachine):
     def break_soon(self) -> None:
         self.runner.breaks += 1
 
+    @rule()
+    def break_a_drop_soon(self) -> None:
+        self.runner.drops_break += 1
+
     @rule(size=st.integers(0, 200))
     def keep_prefixes(self, size: int) -> None:
         self.runner.kept = size
@@ -354,7 +376,7 @@ class Crowd(RuleBasedStateMachine):
         assert len(self.engine._active()) <= 4
 
     def teardown(self) -> None:
-        self.runner.breaks = 0
+        self.runner.breaks = self.runner.drops_break = 0
         run(self.engine)
         assert not self.engine._waiting._numbers
         for row in self.rows:

@@ -82,6 +82,8 @@ class Answer:
 
     def end(self, reason: Literal["stop", "length"]) -> None:
         """Hand over what was held back, and how the answer ended."""
+        if reason == "length" and self._has_its_form():
+            reason = "stop"
         if self._reader.stop_string is None:
             self._emit(self._reader.flush(cut_off=reason == "length"))
         reason = "stop" if self._reader.stop_string is not None else reason
@@ -90,6 +92,14 @@ class Answer:
         if self._whole is not None:
             self._sink.put(self._whole.response)
         self._sink.put(End())
+
+    def _has_its_form(self) -> bool:
+        """Whether nothing more could come anyway, so that `max_tokens` has cut nothing off."""
+        if self.constraint is None:
+            return False
+        constraint = self.constraint.copy()
+        constraint.replay(self.generated)
+        return constraint.finished
 
     def fail(self, error: Exception) -> None:
         """End the answer with an error."""

@@ -137,6 +137,13 @@ def test_an_answer_that_is_cut_off_raises_and_holds_its_beginning(llm: MLXProvid
     assert caught.value.response.content.startswith('{"')
 
 
+def test_a_text_that_is_cut_off_raises_and_one_that_is_just_whole_does_not(llm: MLXProvider) -> None:
+    with pytest.raises(IncompleteOutputError):
+        llm.generate("Tell me.", response_format=Regex("[0-9]{4}"), max_tokens=3)
+    answer = llm.generate("Tell me.", response_format=Regex("[0-9]{4}"), max_tokens=4)
+    assert (len(answer.parsed), answer.finish_reason) == (4, "stop")
+
+
 def test_what_cannot_be_enforced_is_refused(llm: MLXProvider) -> None:
     with pytest.raises(UnsupportedFeatureError, match="uniqueItems"):
         llm.generate("Tell me.", response_format={"type": "array", "uniqueItems": True})
