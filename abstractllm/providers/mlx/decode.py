@@ -49,6 +49,7 @@ class DecodeBatch(Generic[R]):
         self._errors: dict[int, Exception] = {}  # of the first `_unread` rows, by their numbers
         self._scores: Any = None  # of the last pass, and the place in them of each of the first `_unread` rows
         self._places: list[int] = []
+        self._spoilt: set[int] = set()  # rows, by `id`, whose caches must not be kept
         self._steps = 0
 
     def join(self, rows: list[R], caches: RowCaches) -> None:
@@ -81,6 +82,7 @@ class DecodeBatch(Generic[R]):
         for i, token in enumerate(tokens[:unread]):
             if token == 0 and _is_nan(scores, places[i]):
                 errors[i] = _not_a_number()
+                self._spoilt.add(id(self.rows[i]))
         fresh = zip(self.rows[:unread], tokens, strict=False)
         return [Step(row, token, chosen.scored(i), errors.get(i)) for i, (row, token) in enumerate(fresh)]
 
@@ -116,7 +118,9 @@ class DecodeBatch(Generic[R]):
         return Masks(masks.rows, mx.array(masks.bits))
 
     def extract(self, row: R) -> tuple[list[Any], int] | None:
-        """Return the plain caches of a row, and how many tokens they hold; None where it has none."""
+        """Return the plain caches of a row, and how many tokens they hold; None where it has none that are sound."""
+        if id(row) in self._spoilt:
+            return None
         place = next((i for i, one in enumerate(self.rows) if one is row), None)
         if place is None or self._caches is None:
             return None
@@ -134,6 +138,7 @@ class DecodeBatch(Generic[R]):
         self.rows = [self.rows[i] for i in kept]
         self._remaining = [self._remaining[i] for i in kept]
         self._held = [self._held[i] for i in kept]
+        self._spoilt -= left_out
         self._sampler.keep(kept)
         self._masking.keep(kept)
         self._errors = {new: self._errors[old] for new, old in enumerate(kept) if old in self._errors}

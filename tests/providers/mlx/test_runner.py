@@ -704,3 +704,24 @@ def test_the_bytes_of_a_row_follow_from_the_kinds_of_its_caches() -> None:
         return sizes([layer])
 
     mlx_thread().run(measure).result()
+
+
+def test_what_a_row_without_numbers_computed_is_not_kept() -> None:
+    def serve() -> None:
+        mx = import_mlx()
+        model = random_network("llama", LLAMA)
+        runner: MLXRunner[Recorder] = MLXRunner(model, prefix_bytes=10**8)
+        engine: Engine[Recorder] = Engine(runner, [])
+        sound = model.model.embed_tokens.weight
+        model.model.embed_tokens.weight = mx.where(mx.arange(VOCABULARY)[:, None] == 7, mx.array(float("nan")), sound)
+        spoilt = Recorder([7] * 40)
+        served(engine, spoilt)
+        assert [type(end) for end in spoilt.ends] == [GenerationError]
+        assert runner.spare_bytes() == 0
+        model.model.embed_tokens.weight = sound
+        again = Recorder([7] * 40)
+        served(engine, again)
+        assert (again.cached, again.ends) == (0, ["length"])
+        assert runner.spare_bytes() > 0
+
+    mlx_thread().run(serve).result()
