@@ -80,7 +80,7 @@ def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (
         elif words.chance(0.05):
             messages += recall_turns(words, portuguese)
         last = i == count - 1
-        messages += call_turns(box, words, portuguese, double=words.chance(0.2), finish=not last or words.chance(0.6))
+        messages += call_turns(box, words, portuguese, double=words.chance(0.26), finish=not last or words.chance(0.6))
     if words.chance(0.2) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
         messages += idle_turn(box, words, portuguese)
     return Conversation(messages, [tool.schema() for tool in box])

@@ -6,7 +6,7 @@ from typing import Any
 
 from .families import FAMILIES, Family
 from .schemas import LEXICON, STYLES, Parameter, fill_parameter, lift_definitions, new_parameter, object_schema
-from .words import NOUNS, THINGS, Words
+from .words import ADJECTIVES, ANIMALS, FOODS, JOBS, NOUNS, THINGS, Words
 
 # verb, gerund-free description, Portuguese imperative
 VERBS = (
@@ -24,6 +24,7 @@ OBJECTS = (
     ("profile", "perfil"), ("comment", "comentário"), ("subscription", "assinatura"), ("sensor", "sensor"), ("account", "conta"), ("recipe", "receita"), ("course", "curso"),
     ("patient", "paciente"), ("shipment", "remessa"), ("campaign", "campanha"), ("project", "projeto"), ("refund", "reembolso"), ("survey", "pesquisa"),
 )  # fmt: skip
+ANY_WORDS = (NOUNS, THINGS, ANIMALS, FOODS, JOBS, ADJECTIVES)
 
 
 @dataclass
@@ -61,15 +62,15 @@ def family_tool(words: Words, family: Family | None = None, like: Tool | None = 
     family = family or words.pick(FAMILIES)
     name = words.choose(family.names.split())
     description = words.pick(family.descriptions.split("|"))
-    if words.chance(0.12 if words.held_out else 0.35) and "{name}" not in " ".join(family.questions) and description:
+    if words.chance(0.12 if words.held_out else 0.4) and "{name}" not in " ".join(family.questions) and description:
         name = words.identifier()  # the description alone tells what it does
-    renamed = not words.held_out and words.chance(0.55)
+    renamed = not words.held_out and words.chance(0.65)
     if renamed and words.chance(0.4) and "{name}" in " ".join(family.questions):
         name = other_name(words, set())
     style, with_descriptions = words.pick(STYLES), words.chance(0.5)
     parameters, taken = [], set()
     for names, kind, text in family.parameters:
-        label = other_name(words, taken) if renamed and words.chance(0.5) else words.choose([n for n in names.split() if n not in taken])
+        label = other_name(words, taken) if renamed and words.chance(0.6) else words.choose([n for n in names.split() if n not in taken])
         taken.add(label)
         parameter = family_parameter(label, kind, text if with_descriptions else "", words, style)
         parameters.append(replace(parameter, required=words.chance(0.8)))
@@ -99,13 +100,8 @@ def family_parameter(name: str, kind: str, description: str, words: Words, style
 
 def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 6) -> Tool:
     """A tool of any name and schema; ``similar_to`` makes it share words and parameters with another."""
-    verb, noun = words.pick(VERBS), words.pick(OBJECTS)
+    verb, noun = action_words(words)
     roll = words.rng.random()
-    if words.held_out:
-        verb, noun = VERBS[-1 - words.rng.randrange(6)], OBJECTS[-1 - words.rng.randrange(8)]
-        verb = (verb[0], verb[1], "")
-    else:
-        verb, noun = VERBS[words.rng.randrange(len(VERBS) - 6)], OBJECTS[words.rng.randrange(len(OBJECTS) - 8)]
     if roll < 0.4:
         noun = (words.invented(),) * 2
     if 0.3 < roll < 0.5:
@@ -113,7 +109,8 @@ def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 6) ->
         verb = (made_up, made_up.capitalize(), "" if words.held_out else made_up.capitalize())
     if words.held_out:  # nobody can guess the Portuguese of an unseen word
         noun = (noun[0], "")
-    name = {0: f"{verb[0]}_{noun[0]}", 1: f"{verb[0]}{noun[0].capitalize()}", 2: f"{noun[0]}_{verb[0]}", 3: f"{verb[0]}-{noun[0]}"}[words.rng.choice((0, 0, 0, 1, 2, 3))]
+    orders = (0, 0, 0, 1, 2, 3) if words.held_out else (0, 0, 1, 2, 2, 3)
+    name = {0: f"{verb[0]}_{noun[0]}", 1: f"{verb[0]}{noun[0].capitalize()}", 2: f"{noun[0]}_{verb[0]}", 3: f"{verb[0]}-{noun[0]}"}[words.rng.choice(orders)]
     article = words.pick(("a", "the", "one"))
     description = words.pick(("{v} {a} {n}.", "{v} {a} {n}", "{v} {a} {n} in the system.", "Use this to {l} {a} {n}.", "{v}s {a} {n}")).format(v=verb[1], l=verb[0], a=article, n=noun[0])
     action = (f"{verb[0]} {article} {noun[0]}", f"{verb[2]} {noun[1]}".strip())
@@ -137,6 +134,23 @@ def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 6) ->
         for parameter in parameters:
             parameter.description = ""
     return Tool(name, description, parameters, style, None, action)
+
+
+def action_words(words: Words) -> tuple[tuple[str, str, str], tuple[str, str]]:
+    """A verb and an object from our part of the lists; in training half of them are any words at all.
+
+    What a made-up tool does is then found by comparing words, also where no one would expect them.
+    """
+    if words.held_out:
+        verb, noun = VERBS[-1 - words.rng.randrange(6)], OBJECTS[-1 - words.rng.randrange(8)]
+        return (verb[0], verb[1], ""), noun
+    verb, noun = VERBS[words.rng.randrange(len(VERBS) - 6)], OBJECTS[words.rng.randrange(len(OBJECTS) - 8)]
+    if words.chance(0.4):
+        word = words.invented() if words.chance(0.3) else words.choose(words.pick(ANY_WORDS)).lower()
+        verb = (word, word.capitalize(), word.capitalize())
+    if words.chance(0.4):
+        noun = (words.choose(words.pick(ANY_WORDS)).lower(),) * 2
+    return verb, noun
 
 
 def spoken(value: Any, words: Words, portuguese: bool) -> str:

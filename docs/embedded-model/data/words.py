@@ -152,8 +152,13 @@ class Words:
                 return word
 
     def _any_word(self) -> str:
+        word = self._any_single_word()
+        twice = not self.held_out and len(word) < 6 and self.chance(0.08)
+        return word * 2 if twice else word
+
+    def _any_single_word(self) -> str:
         if self.inventory:
-            return "".join(self.rng.choice(self.inventory) for _ in range(self.rng.randint(2, 3)))
+            return "".join(self.rng.choice(self.inventory) for _ in range(self.rng.choice((1, 2, 2, 2, 3, 3, 3))))
         if self.pieces and self.chance(0.45):
             return "".join(self.rng.choice(self.pieces) for _ in range(self.rng.randint(1, 3)))
         if not self.held_out and self.chance(0.3):
