@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -37,10 +37,14 @@ class PrefixTree(Generic[V]):
     picture. Every operation takes time linear in the length of prompts, and Python's steps are per branch, not per
     token. A value that is given up is released at once; `clear` a tree that is done with, for it refers to itself.
     Belongs to one thread.
+
+    `on_release` hears of each value that makes room or makes way, with True where one that is held serves instead of
+    it; it must not change the tree. It does not hear of those that `drop` and `clear` give up, or that `store` refuses.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, on_release: Callable[[V, bool], None] | None = None) -> None:
         self.capacity = capacity
+        self._on_release = on_release
         self._root: _Node[V] = _Node(_packed(()), 0)
         self._recent: OrderedDict[_Entry[V], None] = OrderedDict()
         self._nbytes = 0
@@ -95,8 +99,17 @@ class PrefixTree(Generic[V]):
         """Give up least recently used values until `size` bytes are free or none is left; return the bytes freed."""
         freed = 0
         while freed < size and self._recent:
-            freed += self._remove(next(iter(self._recent)))
+            entry = next(iter(self._recent))
+            freed += self._remove(entry)
+            self._tell(entry, covered=False)
         return freed
+
+    def drop(self, tokens: Sequence[int]) -> None:
+        """Give up the value that was stored for exactly these tokens, if it is held."""
+        key = _packed(tokens)
+        node, common = self._descend(key)
+        if common == len(key) == node.end and node.entry is not None:
+            self._remove(node.entry)
 
     def clear(self) -> None:
         """Give up everything."""
@@ -131,8 +144,10 @@ class PrefixTree(Generic[V]):
 
     def _put(self, entry: _Entry[V]) -> None:
         """Add an entry that nothing covers, and drop those that it replaces or covers."""
-        if entry.node.entry is not None:
-            self._forget(entry.node.entry)
+        replaced = entry.node.entry
+        if replaced is not None:
+            self._forget(replaced)
+            self._tell(replaced, covered=True)
         entry.node.entry = entry
         self._recent[entry] = None
         self._nbytes += entry.size
@@ -143,7 +158,13 @@ class PrefixTree(Generic[V]):
             node.cuttable = entry
         for node in above[1:]:
             if node.entry is not None:
-                self._remove(node.entry)
+                covered = node.entry
+                self._remove(covered)
+                self._tell(covered, covered=True)
+
+    def _tell(self, entry: _Entry[V], *, covered: bool) -> None:
+        if self._on_release is not None:
+            self._on_release(entry.value, covered)
 
     def _remove(self, entry: _Entry[V]) -> int:
         """Take an entry out of the tree; return its size."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from abstractllm.errors import ConfigurationError
@@ -10,6 +11,9 @@ from abstractllm.providers.mlx.backend import available_memory, on_cpu
 
 MOST_PREFIX_BYTES = 2**30
 """Prefixes are kept in at most so many bytes where nothing else is said."""
+
+MOST_DISK_BYTES = 2**32
+"""And in at most so many of the folder for them, if there is one."""
 
 
 def most_models() -> int:
@@ -38,6 +42,21 @@ def prefix_bytes(kv_bytes: int | None) -> int:
     if given is not None:
         return given
     return MOST_PREFIX_BYTES if kv_bytes is None else min(kv_bytes // 4, MOST_PREFIX_BYTES)
+
+
+def prefix_folder() -> Path | None:
+    """Return the folder in which prefixes outlive the process, or None for nowhere. Raises ConfigurationError."""
+    text = os.environ.get("ABSTRACTLLM_MLX_PREFIX_DIR")
+    if text is None:
+        return None
+    if not text.strip():
+        raise ConfigurationError("ABSTRACTLLM_MLX_PREFIX_DIR is empty: name a folder, or unset it.")
+    return Path(text).expanduser().absolute()
+
+
+def prefix_disk_bytes() -> int:
+    """Return how many bytes the files in that folder may take: 4 GiB. Raises ConfigurationError."""
+    return _number("ABSTRACTLLM_MLX_PREFIX_DISK_BYTES", least=1) or MOST_DISK_BYTES
 
 
 def _free_on_gpu(mx: Any) -> int | None:

@@ -21,10 +21,12 @@ from abstractllm.providers.mlx.budget import kv_bytes, most_models, prefix_bytes
 from abstractllm.providers.mlx.constraint import ConstraintCompiler
 from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config, vocabulary
 from abstractllm.providers.mlx.loading import load_weights
+from abstractllm.providers.mlx.prefixdisk import open_disk
+from abstractllm.providers.mlx.prefixwriter import prefix_writer
 from abstractllm.providers.mlx.runner import MLXRunner
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.worker import mlx_thread
-from abstractllm.threads import ForkSafeLock
+from abstractllm.threads import EXIT_GRACE, ForkSafeLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +188,14 @@ class ModelPool:
 
 
 def load(key: ModelKey) -> LoadedModel:
-    """Load a model from where it is, downloading it first if need be. Raises ModelError or MissingDependencyError.
+    """Load a model from where it is, downloading it first if need be.
 
-    MLX is imported on its thread: in a thread that ends, what the import leaves there would abort the process.
+    Raises ModelError, MissingDependencyError or ConfigurationError. MLX is imported on its thread: in a thread that
+    ends, what the import leaves there would abort the process. What was computed by a model that has been unloaded
+    gets a moment to arrive on the disk, as this one may be the same.
     """
     mlx_thread().run(import_mlx).result()
+    prefix_writer().wait(EXIT_GRACE)
     path = find_locally(key.model)
     if path is None:
         path = fetch(key.model)
@@ -201,7 +206,8 @@ def load(key: ModelKey) -> LoadedModel:
     def on_thread() -> Engine[Answer]:
         model = load_weights(path, key.dtype)
         budget = kv_bytes(import_mlx())
-        runner: MLXRunner[Answer] = MLXRunner(model, prefix_bytes(budget))
+        most = prefix_bytes(budget)
+        runner: MLXRunner[Answer] = MLXRunner(model, most, open_disk(path, model, most))
         return Engine(runner, tokenizer.stop_tokens, Limits(kv_bytes=budget))
 
     return LoadedModel(key, path, tokenizer, thread.run(on_thread).result())

@@ -12,6 +12,7 @@ from abstractllm.engine.rows import Step, length
 from abstractllm.providers.mlx.caches import KVSize, can_be_merged, measured
 from abstractllm.providers.mlx.decode import DecodeBatch, Sampled
 from abstractllm.providers.mlx.prefill import PrefillBatch, Prompted
+from abstractllm.providers.mlx.prefixdisk import PrefixDisk
 from abstractllm.providers.mlx.prefixes import PrefixStore
 
 EXACT_CHUNK = 256
@@ -80,12 +81,13 @@ class MLXRunner(Generic[R]):
 
     Rows share one batch, except those that must be exact: each of these has its own, since with an optimised BLAS or
     on a GPU the last bits of a row depend on how many rows are computed with it. A model with caches that cannot be
-    merged gets its requests served one after another. Up to `prefix_bytes` of what is computed are kept for later.
+    merged gets its requests served one after another. Up to `prefix_bytes` of what is computed are kept for later, and
+    longer with a `disk`.
     """
 
-    def __init__(self, model: Any, prefix_bytes: int = 0) -> None:
+    def __init__(self, model: Any, prefix_bytes: int = 0, disk: PrefixDisk | None = None) -> None:
         self._model = model
-        self._prefixes = PrefixStore(prefix_bytes)
+        self._prefixes = PrefixStore(prefix_bytes, disk)
         self.most_rows = 1_000_000 if can_be_merged(model) else 1
         self._size: KVSize | None = None
         self._together: _Lane[R] = self._new_lane()
@@ -140,11 +142,12 @@ class MLXRunner(Generic[R]):
         self._alone = []
 
     def rest(self) -> None:
-        """Give buffers back, those of a step that nobody needs any more too."""
+        """Give buffers back, those of a step that nobody needs any more too, and see to what the disk is to keep."""
         import mlx.core as mx
 
         mx.synchronize()
         mx.clear_cache()
+        self._prefixes.save_soon()
 
     def bytes_for(self, rows: int, longest: int) -> int:
         """Return the bytes that the caches of so many rows take, as measured with a prompt of one token."""

@@ -1,0 +1,58 @@
+"""What tells the loaded models of different processes apart, as far as their KV caches go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from abstractllm.providers.mlx.backend import version
+from abstractllm.providers.mlx.caches import empty_caches
+from abstractllm.providers.mlx.prefixfiles import FORM
+
+SAMPLES = 16
+SAMPLE_BYTES = 4096
+
+
+def identity(path: Path, model: Any) -> str:
+    """Return 32 hexadecimal digits: two models that have the same ones compute the same for the same tokens.
+
+    They follow from the form of our files, the versions of mlx and mlx-lm, and the device; from the config, and the
+    name, size, time of change and 64 KiB of samples of every file of weights or code in the folder `path`; from the
+    names, shapes and number formats of the weights as they were loaded; and from the kinds of the caches. Whole files
+    are not read, as this would take as long as loading them. A copy with new times counts as another model, which
+    costs one computation. Call on the MLX thread. Raises OSError where the folder cannot be read.
+    """
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    facts = {
+        "form": FORM,
+        "versions": [version("mlx"), version("mlx-lm")],
+        "device": str(mx.default_device()),
+        "config": (path / "config.json").read_text(encoding="utf-8"),
+        "files": [_facts_of(file) for pattern in ("*.safetensors", "*.py") for file in sorted(path.glob(pattern))],
+        "weights": [(name, list(part.shape), str(part.dtype)) for name, part in tree_flatten(model.parameters())],
+        "caches": [_kind_of(layer) for layer in empty_caches(model)],
+    }
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _facts_of(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        digest = hashlib.sha256()
+        for number in range(SAMPLES):
+            file.seek(number * status.st_size // SAMPLES)
+            digest.update(file.read(SAMPLE_BYTES))
+    return [path.name, status.st_size, status.st_mtime_ns, digest.hexdigest()]
+
+
+def _kind_of(layer: Any) -> list[Any]:
+    """Return the class of a cache, and what it was made with; of one that holds others, theirs too."""
+    kind = type(layer)
+    parts = [_kind_of(part) for part in getattr(layer, "caches", ())]
+    window = [getattr(layer, name, None) for name in ("max_size", "keep")]
+    return [f"{kind.__module__}.{kind.__qualname__}", window, parts]
