@@ -50,7 +50,8 @@ class AgainstAList(RuleBasedStateMachine):
 
     @initialize(capacity=st.integers(5, 60))
     def new(self, capacity: int) -> None:
-        self.tree: PrefixTree[int] = PrefixTree(capacity)
+        self.heard: list[tuple[int, bool]] = []
+        self.tree: PrefixTree[int] = PrefixTree(capacity, lambda value, covered: self.heard.append((value, covered)))
         self.capacity = capacity
         self.items: list[Item] = []  # the least recently used one comes first
         self.stored = 0
@@ -74,10 +75,13 @@ class AgainstAList(RuleBasedStateMachine):
         elif covers:
             self.find(new.tokens, None)  # tells which one counts as used, for that is left open
         else:
-            self.items = [item for item in self.items if item.tokens != new.tokens and not new.covers(item.tokens)]
-            self.items.append(new)
+            ways = [item for item in self.items if item.tokens == new.tokens or new.covers(item.tokens)]
+            self.items = [*(item for item in self.items if item not in ways), new]
+            assert sorted(self.heard[: len(ways)]) == sorted((item.number, True) for item in ways)
+            del self.heard[: len(ways)]
         while sum(item.size for item in self.items) > self.capacity:
-            self.items.pop(0)
+            assert self.heard.pop(0) == (self.items.pop(0).number, False)
+        assert not self.heard
 
     def use(self, item: Item) -> None:
         self.items.remove(item)
@@ -102,16 +106,27 @@ class AgainstAList(RuleBasedStateMachine):
 
     @rule(size=st.integers(-1, 8))
     def evict(self, size: int) -> None:
-        freed = 0
+        freed, gone = 0, []
         while freed < size and self.items:
-            freed += self.items.pop(0).size
+            freed += self.items[0].size
+            gone.append((self.items.pop(0).number, False))
         assert self.tree.evict(size) == freed
+        assert self.heard == gone
+        self.heard.clear()
+
+    @rule(unwanted=st.lists(TOKENS, min_size=3, max_size=8))
+    def drop_some(self, unwanted: list[tuple[int, ...]]) -> None:
+        for tokens in unwanted:
+            self.tree.drop(tokens)
+            self.items = [item for item in self.items if item.tokens != tokens]
+        assert not self.heard
 
     @precondition(lambda self: len(self.items) > 5)
     @rule()
     def clear(self) -> None:
         self.tree.clear()
         self.items.clear()
+        assert not self.heard
 
     @invariant()
     def sizes_agree(self) -> None:

@@ -14,6 +14,7 @@ from abstractllm.providers.mlx.prefixfiles import FORM
 
 SAMPLES = 16
 SAMPLE_BYTES = 4096
+"""Read of each file: so many pieces of so many bytes, from its beginning to its end."""
 
 
 def identity(path: Path, model: Any) -> str:
@@ -45,7 +46,7 @@ def _facts_of(path: Path) -> list[Any]:
         status = os.fstat(file.fileno())
         digest = hashlib.sha256()
         for number in range(SAMPLES):
-            file.seek(number * status.st_size // SAMPLES)
+            file.seek(max(0, number * (status.st_size - SAMPLE_BYTES) // (SAMPLES - 1)))
             digest.update(file.read(SAMPLE_BYTES))
     return [path.name, status.st_size, status.st_mtime_ns, digest.hexdigest()]
 
