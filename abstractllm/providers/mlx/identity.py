@@ -17,14 +17,23 @@ SAMPLE_BYTES = 4096
 """Read of each file: so many pieces of so many bytes, from its beginning to its end."""
 
 
-def identity(path: Path, model: Any) -> str:
+def files_of(path: Path) -> list[Any]:
+    """Return JSON data that tells the model in a folder from others; take it before the model is loaded.
+
+    It is the config, and the name, size, time of change and 64 KiB of samples of every file of weights or code. Whole
+    files are not read, as this would take as long as loading them. A copy with new times counts as another model,
+    which costs one computation. Raises OSError where the folder cannot be read.
+    """
+    config = (path / "config.json").read_bytes().hex()
+    return [config, [_facts_of(file) for kind in ("*.safetensors", "*.py") for file in sorted(path.glob(kind))]]
+
+
+def identity(files: list[Any], model: Any) -> str:
     """Return 32 hexadecimal digits: two models that have the same ones compute the same for the same tokens.
 
-    They follow from the form of our files, the versions of mlx and mlx-lm, and the device; from the config, and the
-    name, size, time of change and 64 KiB of samples of every file of weights or code in the folder `path`; from the
-    names, shapes and number formats of the weights as they were loaded; and from the kinds of the caches. Whole files
-    are not read, as this would take as long as loading them. A copy with new times counts as another model, which
-    costs one computation. Call on the MLX thread. Raises OSError where the folder cannot be read.
+    They follow from what `files_of` said before the model was loaded, and from the names, shapes and number formats of
+    its weights, the kinds of its caches, the versions of mlx and mlx-lm, the device, and the form of our files. Call
+    on the MLX thread.
     """
     import mlx.core as mx
     from mlx.utils import tree_flatten
@@ -33,8 +42,7 @@ def identity(path: Path, model: Any) -> str:
         "form": FORM,
         "versions": [version("mlx"), version("mlx-lm")],
         "device": str(mx.default_device()),
-        "config": (path / "config.json").read_text(encoding="utf-8"),
-        "files": [_facts_of(file) for pattern in ("*.safetensors", "*.py") for file in sorted(path.glob(pattern))],
+        "files": files,
         "weights": [(name, list(part.shape), str(part.dtype)) for name, part in tree_flatten(model.parameters())],
         "caches": [_kind_of(layer) for layer in empty_caches(model)],
     }

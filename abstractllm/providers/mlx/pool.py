@@ -21,7 +21,7 @@ from abstractllm.providers.mlx.budget import kv_bytes, most_models, prefix_bytes
 from abstractllm.providers.mlx.constraint import ConstraintCompiler
 from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config, vocabulary
 from abstractllm.providers.mlx.loading import load_weights
-from abstractllm.providers.mlx.prefixdisk import open_disk
+from abstractllm.providers.mlx.prefixdisk import disk_place
 from abstractllm.providers.mlx.prefixwriter import prefix_writer
 from abstractllm.providers.mlx.runner import MLXRunner
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
@@ -204,10 +204,11 @@ def load(key: ModelKey) -> LoadedModel:
     thread = mlx_thread()
 
     def on_thread() -> Engine[Answer]:
+        place = disk_place(path)
         model = load_weights(path, key.dtype)
         budget = kv_bytes(import_mlx())
         most = prefix_bytes(budget)
-        runner: MLXRunner[Answer] = MLXRunner(model, most, open_disk(path, model, most))
+        runner: MLXRunner[Answer] = MLXRunner(model, most, place.open(model, most) if place and most else None)
         return Engine(runner, tokenizer.stop_tokens, Limits(kv_bytes=budget))
 
     return LoadedModel(key, path, tokenizer, thread.run(on_thread).result())

@@ -15,7 +15,7 @@ from typing import Any
 
 from abstractllm.engine.prefix import Match, PrefixTree
 from abstractllm.providers.mlx.budget import prefix_disk_bytes, prefix_folder
-from abstractllm.providers.mlx.identity import identity
+from abstractllm.providers.mlx.identity import files_of, identity
 from abstractllm.providers.mlx.prefixfiles import BrokenFileError, Entry, PrefixFolder
 from abstractllm.providers.mlx.prefixwriter import prefix_writer
 from abstractllm.providers.mlx.snapshot import restored, taken
@@ -56,8 +56,8 @@ class _File:
 class PrefixDisk:
     """The files of one model in a folder; `largest` is how many bytes one may have to be read.
 
-    The index of their tokens is made at the first search, and again whenever the folder has changed, so that what other
-    processes write is found as well. A file whose tokens are the beginning of another's, which can be cut, is deleted.
+    The index of their tokens is brought up to date whenever the folder has changed, so that what other processes write
+    is found as well. A file whose tokens are the beginning of another's, which can be cut, is deleted.
     """
 
     def __init__(self, folder: PrefixFolder, model: str, largest: int) -> None:
@@ -73,7 +73,7 @@ class PrefixDisk:
 
         The caches are evaluated. A file that cannot be read is passed over, one that is damaged is deleted too.
         """
-        self._refresh()
+        self.refresh()
         while (match := self._index.find(tokens, longest=len(tokens) - 1)) is not None:
             if match.usable - known < max(SHORTEST_FILE, match.length // SHARE):
                 return None
@@ -96,7 +96,7 @@ class PrefixDisk:
             return True
 
     def _offer(self, kept: Kept, last: bool) -> bool:
-        self._refresh()
+        self.refresh()
         found = self._index.find(kept.tokens)
         missing = len(kept.tokens) - (found.usable if found else 0)
         if missing < SHORTEST_FILE:
@@ -135,7 +135,7 @@ class PrefixDisk:
         logger.warning("The prefix file %s is damaged and will be deleted: %s", name, error)
         self._folder.remove(name)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Bring the index up to date, if anything in the folder has changed."""
         changed = self._folder.changed()
         if changed is not None and changed == self._changed:
@@ -182,17 +182,30 @@ def _warn_unreadable(name: str, error: Exception) -> None:
     logger.warning("The prefix file %s cannot be read: %s: %s", name, type(error).__name__, error)
 
 
-def open_disk(path: Path, model: Any, largest: int) -> PrefixDisk | None:
-    """Return the prefixes on disk of a model that was loaded from the folder `path`; None where none are wanted.
+@dataclass(frozen=True, slots=True)
+class DiskPlace:
+    """The folder for prefixes, and the files of a model that is about to be loaded, as `files_of` describes them."""
 
-    `largest` is how many bytes may be kept in memory. Also None, with a warning, where the folder for them cannot be
-    made. Call on the MLX thread. Raises ConfigurationError.
+    folder: PrefixFolder
+    files: list[Any]
+
+    def open(self, model: Any, largest: int) -> PrefixDisk:
+        """Return what is there for the model that was loaded from these files. Call on the MLX thread."""
+        disk = PrefixDisk(self.folder, identity(self.files, model), largest)
+        disk.refresh()
+        return disk
+
+
+def disk_place(path: Path) -> DiskPlace | None:
+    """Return where prefixes of the model in the folder `path` are kept on disk; None where they are not.
+
+    Also None, with a warning, where the folder for them cannot be made. Raises ConfigurationError.
     """
     place = prefix_folder()
-    if place is None or not largest:
+    if place is None:
         return None
     try:
-        return PrefixDisk(PrefixFolder(place, prefix_disk_bytes()), identity(path, model), largest)
+        return DiskPlace(PrefixFolder(place, prefix_disk_bytes()), files_of(path))
     except OSError as error:
         logger.warning("No prefixes are kept on disk, for the folder cannot be used: %s", error)
         return None

@@ -168,7 +168,10 @@ class PrefixFolder:
             total -= nbytes
 
     def _ours(self) -> Iterator[tuple[float, int, Path]]:
-        """Yield the time of the last use, the size and the path of each file of ours; abandoned ones are deleted."""
+        """Yield the time of the last use, the size and the path of each file of ours; abandoned ones are deleted.
+
+        Those that somebody is still writing are not among them.
+        """
         for one in self._listed():
             unfinished = UNFINISHED.fullmatch(one.name)
             if not unfinished and not NAME.fullmatch(one.name):
@@ -177,10 +180,10 @@ class PrefixFolder:
                 status = one.stat(follow_symlinks=False)
             except OSError:
                 continue  # another process was faster
-            if unfinished and status.st_mtime < time.time() - ABANDONED:
-                _unlink(Path(one.path))
-            else:
+            if not unfinished:
                 yield status.st_mtime, status.st_size, Path(one.path)
+            elif status.st_mtime < time.time() - ABANDONED:
+                _unlink(Path(one.path))
 
 
 def _unlink(path: Path) -> None:

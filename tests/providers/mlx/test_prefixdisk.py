@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import resource
@@ -21,9 +22,9 @@ from abstractllm.engine.engine import Engine
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.mlx import MLXProvider, identity as identities
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.identity import identity
+from abstractllm.providers.mlx.identity import files_of, identity
 from abstractllm.providers.mlx.loading import load_weights
-from abstractllm.providers.mlx.prefixdisk import SHORTEST_FILE, Kept, PrefixDisk, open_disk
+from abstractllm.providers.mlx.prefixdisk import SHORTEST_FILE, Kept, PrefixDisk, disk_place
 from abstractllm.providers.mlx.prefixes import PrefixStore
 from abstractllm.providers.mlx.prefixfiles import ABANDONED, Entry, PrefixFolder
 from abstractllm.providers.mlx.prefixwriter import MOST_HELD, PrefixWriter, prefix_writer
@@ -35,6 +36,7 @@ from .test_runner import FAMILIES, LLAMA, Recorder, random_network, served, toke
 
 MODEL = "0" * 32
 TALK = [1 + i * i % 290 for i in range(300)]
+PROMPT = "The cat sat on the mat. " * 30
 
 
 def on_thread(call: Callable[[], Any]) -> Any:
@@ -96,28 +98,20 @@ def ask(prompt):
     return answer.content, answer.usage.cached_tokens
 
 llm = MLXProvider({"model": sys.argv[1]})
-print(json.dumps([ask(prompt) for prompt in sys.argv[3:]]))
-if sys.argv[2] == "close":
-    llm.close()
+print(json.dumps([ask(prompt) for prompt in sys.argv[2:]]))
 """
 
 
-def test_real_processes_share_a_folder(
+def test_a_process_finds_what_one_before_left_without_closing_anything(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_python: Callable[..., str]
 ) -> None:
-    """The first process ends without closing anything, the second one closes; both leave what they computed."""
-    import json
-
     monkeypatch.setenv("ABSTRACTLLM_MLX_PREFIX_DIR", str(tmp_path / "new" / "folder"))
-    one, two = "The cat sat on the mat. " * 30, "A dog ran to the tree. " * 30
-    [cold] = json.loads(run_python(PROGRAM, str(tiny_model), "leave", one))
-    [warm, other] = json.loads(run_python(PROGRAM, str(tiny_model), "close", one, two))
-    [last] = json.loads(run_python(PROGRAM, str(tiny_model), "leave", two))
+    [cold] = json.loads(run_python(PROGRAM, str(tiny_model), PROMPT))
+    [warm, other] = json.loads(run_python(PROGRAM, str(tiny_model), PROMPT, "A dog ran to the tree. " * 30))
 
     assert cold[1] == 0
-    assert warm[1] >= SHORTEST_FILE
-    assert last[1] >= SHORTEST_FILE > other[1]
-    assert (warm[0], last[0]) == (cold[0], other[0])
+    assert warm[1] >= SHORTEST_FILE > other[1]
+    assert warm[0] == cold[0]
 
 
 def answer(model: Path, prompt: str, **settings: Any) -> tuple[str, int]:
@@ -126,9 +120,6 @@ def answer(model: Path, prompt: str, **settings: Any) -> tuple[str, int]:
         got = llm.generate(prompt, max_tokens=8, temperature=0)
     settle()
     return got.content or "", got.usage.cached_tokens
-
-
-PROMPT = "The cat sat on the mat. " * 30
 
 
 def test_only_the_same_model_finds_what_was_computed(
@@ -153,7 +144,7 @@ def test_without_the_variable_nothing_is_written(
     monkeypatch.delenv("ABSTRACTLLM_MLX_PREFIX_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(PrefixWriter, "add", None)
-    assert open_disk(tiny_model, None, 10**8) is None
+    assert disk_place(tiny_model) is None
     assert answer(tiny_model, PROMPT)[1] == 0
     assert answer(tiny_model, PROMPT)[1] == 0
     assert not list(tmp_path.iterdir())
@@ -192,10 +183,10 @@ def test_a_change_of_the_files_makes_another_model(
     path = tmp_path / "model"
     shutil.copytree(tiny_model, path)
     model = on_thread(lambda: load_weights(path, "float32"))
-    before = on_thread(lambda: identity(path, model))
-    assert on_thread(lambda: identity(path, model)) == before
+    before = on_thread(lambda: identity(files_of(path), model))
+    assert on_thread(lambda: identity(files_of(path), model)) == before
     change(path)
-    assert on_thread(lambda: identity(path, model)) != before
+    assert on_thread(lambda: identity(files_of(path), model)) != before
 
 
 def test_number_format_caches_versions_and_form_make_another_model(
@@ -204,21 +195,21 @@ def test_number_format_caches_versions_and_form_make_another_model(
     from mlx_lm.models.cache import KVCache, RotatingKVCache
 
     def compare() -> None:
-        model = load_weights(tiny_model, "float32")
-        found = [identity(tiny_model, model)]
-        found.append(identity(tiny_model, load_weights(tiny_model, "bfloat16")))
+        files, model = files_of(tiny_model), load_weights(tiny_model, "float32")
+        found = [identity(files, model)]
+        found.append(identity(files, load_weights(tiny_model, "bfloat16")))
         for caches in ([KVCache(), RotatingKVCache(8)], [KVCache(), RotatingKVCache(9)]):
             model.make_cache = lambda caches=caches: caches
-            found.append(identity(tiny_model, model))
+            found.append(identity(files, model))
         del model.make_cache
         with monkeypatch.context() as patch:
             patch.setattr(identities, "version", lambda name: "0.0")
-            found.append(identity(tiny_model, model))
+            found.append(identity(files, model))
         with monkeypatch.context() as patch:
             patch.setattr(identities, "FORM", "another")
-            found.append(identity(tiny_model, model))
+            found.append(identity(files, model))
         assert len(set(found)) == len(found)
-        assert identity(tiny_model, model) == found[0]
+        assert identity(files, model) == found[0]
 
     on_thread(compare)
 
@@ -695,7 +686,7 @@ def test_where_memory_keeps_nothing_the_disk_does_not_either(
     monkeypatch.setenv("ABSTRACTLLM_MLX_PREFIX_DIR", str(tmp_path / "kept"))
     monkeypatch.setenv("ABSTRACTLLM_MLX_PREFIX_BYTES", "0")
     assert answer(tiny_model, PROMPT)[1] == 0
-    assert not (tmp_path / "kept").exists()
+    assert not files_in(tmp_path / "kept")
 
 
 def test_kept_caches_know_their_bytes() -> None:
