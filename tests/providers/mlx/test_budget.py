@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from abstractllm.errors import ConfigurationError
@@ -9,7 +11,12 @@ from abstractllm.providers.mlx import budget
 from abstractllm.providers.mlx.backend import available_memory, import_mlx
 from abstractllm.providers.mlx.worker import mlx_thread
 
-VARIABLES = ("ABSTRACTLLM_MLX_MAX_MODELS", "ABSTRACTLLM_MLX_KV_BYTES", "ABSTRACTLLM_MLX_PREFIX_BYTES")
+VARIABLES = (
+    "ABSTRACTLLM_MLX_MAX_MODELS",
+    "ABSTRACTLLM_MLX_KV_BYTES",
+    "ABSTRACTLLM_MLX_PREFIX_BYTES",
+    "ABSTRACTLLM_MLX_PREFIX_DISK_BYTES",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +33,15 @@ def test_without_a_word_caches_may_take_half_of_what_is_free_and_prefixes_a_part
     assert budget.prefix_bytes(4000) == 1000
     assert budget.prefix_bytes(2**40) == budget.prefix_bytes(None) == 2**30
     assert budget.most_models() == 2
+    assert budget.prefix_disk_bytes() == 2**32
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in zip(VARIABLES, ("5", "1000", "0"), strict=True):
+    for name, value in zip(VARIABLES, ("5", "1000", "0", "7"), strict=True):
         monkeypatch.setenv(name, value)
     assert mlx_thread().run(lambda: budget.kv_bytes(import_mlx())).result() == 1000
     assert budget.prefix_bytes(1000) == 0
+    assert budget.prefix_disk_bytes() == 7
     assert budget.most_models() == 5
 
 
@@ -58,6 +67,21 @@ def test_on_a_gpu_what_mlx_holds_already_is_not_free() -> None:
 def test_nonsense_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     for name in VARIABLES:
         monkeypatch.setenv(name, value)
-    for call in (budget.most_models, lambda: budget.kv_bytes(None), lambda: budget.prefix_bytes(1)):
+    for call in (
+        budget.most_models,
+        lambda: budget.kv_bytes(None),
+        lambda: budget.prefix_bytes(1),
+        budget.prefix_disk_bytes,
+    ):
         with pytest.raises(ConfigurationError, match="ABSTRACTLLM_MLX"):
             call()
+
+
+def test_the_folder_for_prefixes_is_none_or_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("ABSTRACTLLM_MLX_PREFIX_DIR", raising=False)
+    assert budget.prefix_folder() is None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ana")
+    for value, expected in (("/a/b", Path("/a/b")), ("~/b", Path("/home/ana/b")), ("b", tmp_path / "b")):
+        monkeypatch.setenv("ABSTRACTLLM_MLX_PREFIX_DIR", value)
+        assert budget.prefix_folder() == expected
