@@ -5,6 +5,7 @@ Knows no MLX beyond whether its thread still works, and not what is written.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -45,8 +46,8 @@ class PrefixWriter:
     def add(self, size: int, write: Callable[[], None]) -> None:
         """Have `write` called, which keeps so many bytes in memory until then.
 
-        The interpreter's exit waits for the thread. Once that has passed it calls at once instead, for the first
-        seconds, and then nothing more.
+        The interpreter's exit waits for it. While that goes on, and no thread can be started, `write` is called at
+        once, in the first two seconds; after these nothing is written any more.
         """
         if mlx_thread().alive and self._start(_Job(size, write)):
             return
@@ -100,6 +101,9 @@ class PrefixWriter:
 
 
 _writer = PrefixWriter()
+# Called after the MLX thread has ended, which came later: what that left behind may have started the thread anew, when
+# the interpreter had waited for all threads.
+atexit.register(_writer.wait, EXIT_GRACE)
 
 
 def prefix_writer() -> PrefixWriter:

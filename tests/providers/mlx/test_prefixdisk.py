@@ -8,11 +8,13 @@ import os
 import resource
 import shutil
 import stat
+import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from abstractllm.engine.engine import Engine
 from abstractllm.errors import ConfigurationError
-from abstractllm.providers.mlx import MLXProvider, identity as identities
+from abstractllm.providers.mlx import MLXProvider, identity as identities, prefixwriter
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.identity import files_of, identity
 from abstractllm.providers.mlx.loading import load_weights
@@ -449,6 +451,47 @@ def test_the_writer_holds_little_and_names_only_the_first_failure(caplog: pytest
     assert writer.has_room(10 * MOST_HELD)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "No space left" in caplog.text
+
+
+def test_while_the_interpreter_ends_writing_is_done_at_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, done = PrefixWriter(), []
+    monkeypatch.setattr(prefixwriter, "mlx_thread", lambda: SimpleNamespace(alive=False))
+    writer.add(1, lambda: done.append(threading.current_thread()))
+    assert done == [threading.current_thread()]
+    monkeypatch.setattr(prefixwriter, "EXIT_GRACE", -1.0)
+    late = PrefixWriter()
+    late.add(1, lambda: done.append(None))
+    assert len(done) == 1
+
+
+def test_where_no_thread_can_be_started_writing_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    writer, done = PrefixWriter(), []
+    mlx_thread()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    writer.add(10, lambda: done.append(threading.current_thread()))
+    assert done == [threading.current_thread()]
+    assert writer.has_room(10 * MOST_HELD)
+
+
+AT_EXIT = """
+import atexit
+from abstractllm.providers.mlx.prefixwriter import prefix_writer
+from abstractllm.providers.mlx.worker import mlx_thread
+
+def write():
+    sum(range(10_000_000))
+    print("written", flush=True)
+
+mlx_thread()
+atexit.register(lambda: prefix_writer().add(1, write))
+"""
+
+
+def test_exit_waits_for_what_is_handed_over_at_the_end(run_python: Callable[..., str]) -> None:
+    assert run_python(AT_EXIT).strip() == "written"
 
 
 # Files.
