@@ -33,12 +33,19 @@ _blas: Blas | None = None
 class Blas:
     """The BLAS that MLX's CPU backend uses: `library` is a file, or None for the one in MLX's wheel.
 
-    `late` says that MLX had been imported before, so that no better one could be loaded.
+    `late` says that MLX had been imported before, so that no better one could be loaded. `core` is the kind of
+    processor that OpenBLAS found, None for any other BLAS.
     """
 
     library: str | None
     threads: int | None = None
     late: bool = False
+    core: str | None = None
+
+    @property
+    def reads_small_matrices_in_place(self) -> bool:
+        """Whether it has OpenBLAS' kernels for small products, which are written for AVX-512."""
+        return self.core is not None and self.core.lower() in ("skylakex", "cooperlake", "sapphirerapids")
 
 
 def check_installed() -> None:
@@ -89,7 +96,7 @@ def _find_blas() -> Blas:
             library = ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             continue  # not on this machine: try the next
-        return Blas(candidate, _limit_threads(library))
+        return Blas(candidate, _limit_threads(library), core=_core(library))
     if chosen := os.environ.get("ABSTRACTLLM_MLX_BLAS"):
         logger.warning("ABSTRACTLLM_MLX_BLAS=%s cannot be loaded; MLX's slow built-in BLAS stays in use.", chosen)
     return Blas(None)
@@ -115,6 +122,15 @@ def _limit_threads(library: ctypes.CDLL) -> int | None:
             setter(ctypes.c_int(threads))
             return threads
     return None
+
+
+def _core(library: ctypes.CDLL) -> str | None:
+    name = getattr(library, "openblas_get_corename", None)
+    if name is None:
+        return None
+    name.restype = ctypes.c_char_p
+    found = name()
+    return found.decode() if isinstance(found, bytes) else None
 
 
 def available_cores() -> int:

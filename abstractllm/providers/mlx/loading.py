@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from abstractllm.errors import AbstractLLMError, InvalidParameterError, ModelLoadingError, UnsupportedModelError
-from abstractllm.providers.mlx.backend import available_memory, import_mlx, on_cpu
+from abstractllm.providers.mlx.backend import Blas, available_memory, import_mlx, load_blas, on_cpu
 
 logger = logging.getLogger("abstractllm.mlx")
 
@@ -35,7 +35,7 @@ def load_weights(path: Path, dtype: str) -> Any:
         model, _ = load_model(path, lazy=True)
         convert(model, dtype)
         if on_cpu(mx):
-            lay_out_for_blas(model)
+            lay_out_for_blas(model, load_blas())
         mx.eval(model.parameters())
         _keep_wired(mx)
     except AbstractLLMError:
@@ -78,16 +78,20 @@ def convert(model: Any, dtype: str) -> None:
     model.set_dtype(getattr(mx, dtype))
 
 
-def lay_out_for_blas(model: Any) -> None:
-    """Store the matrices of linear layers column by column; their shapes and values stay as they are.
+def lay_out_for_blas(model: Any, blas: Blas) -> None:
+    """Store the matrices of linear layers as BLAS reads them fastest; their shapes and values stay as they are.
 
     A linear layer multiplies by its transposed matrix. For the few rows of a decoding step, most shapes are
-    faster, up to two and a half times, when BLAS finds that product's matrix row by row: it need not pack it first.
-    `tests/benchmarks/matrix_layout.py` measures it.
+    faster when BLAS finds that product's matrix row by row, large ones in blocks (see `blocked`): it need not pack them
+    first. `tests/benchmarks/matrix_layout.py` measures it.
     """
     import mlx.core as mx
     from mlx import nn
 
+    from abstractllm.providers.mlx.blocked import cut_into_blocks
+
+    if blas.reads_small_matrices_in_place:
+        cut_into_blocks(model)
     for module in model.modules():
         if type(module) is nn.Linear and module.weight.dtype == mx.float32:
             module.weight = mx.contiguous(module.weight.T).T

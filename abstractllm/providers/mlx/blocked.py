@@ -1,0 +1,119 @@
+"""Linear layers whose matrices are stored in blocks that a BLAS can multiply as they are. For float32 on the CPU.
+
+OpenBLAS packs the matrix of every product anew, which takes longer than the product itself when a step has few rows.
+Where a processor has AVX-512, it reads small matrices in place: those with rows x inputs x outputs of at most 10^6
+(`sgemm_small_matrix_permit` in its kernel/x86_64). `tests/benchmarks/matrix_layout.py` measures what that gives.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+from mlx import nn
+
+SMALL_PRODUCT = 1_000_000
+"""Rows x inputs x outputs up to which OpenBLAS packs nothing."""
+
+ROWS = 16
+"""Blocks are cut so that this many rows make a small product; more rows are multiplied in turns."""
+
+FEW_ROWS = 8
+"""A matrix that makes a small product with so many rows is left whole."""
+
+MOST_TURNS = 4
+"""More rows than this many times `ROWS` are multiplied with the whole matrix, put together for them."""
+
+NARROWEST = 16
+"""Blocks of fewer outputs than this cost more than they save."""
+
+
+def cut_into_blocks(model: nn.Module) -> None:
+    """Replace the linear layers of a model whose matrices are large, and the embeddings that are used as such.
+
+    Shapes and values stay as they are. An embedding's blocks are a copy where they are at most a quarter of the
+    model, and a view, which is a little slower, where they are more.
+    """
+    from mlx.utils import tree_flatten, tree_map
+
+    total = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+    leaves = tree_map(lambda layer: _blocked(layer, total), model.leaf_modules(), is_leaf=nn.Module.is_module)
+    model.update_modules(leaves)
+
+
+def _blocked(layer: nn.Module, total: int) -> nn.Module:
+    if type(layer) not in (nn.Linear, nn.Embedding) or layer.weight.dtype != mx.float32:
+        return layer
+    count = number_of_blocks(*layer.weight.shape)
+    if count == 1:
+        return layer
+    if type(layer) is nn.Linear:
+        return BlockedLinear(layer, count)
+    return BlockedEmbedding(layer, count, copy=layer.weight.nbytes <= total // 4)
+
+
+def number_of_blocks(outputs: int, inputs: int) -> int:
+    """Return into how many blocks of equal width a matrix should be cut, 1 for none."""
+    if FEW_ROWS * inputs * outputs <= SMALL_PRODUCT:
+        return 1
+    widest = max(NARROWEST, SMALL_PRODUCT // (ROWS * inputs))
+    count = next(count for count in range(-(-outputs // widest), outputs + 1) if outputs % count == 0)
+    return count if outputs // count >= NARROWEST else 1
+
+
+class BlockedLinear(nn.Linear):  # type: ignore[misc]
+    """`nn.Linear` with its transposed matrix in blocks, (blocks, inputs, outputs of a block)."""
+
+    def __init__(self, layer: nn.Linear, count: int) -> None:
+        nn.Module.__init__(self)
+        self.blocks = mx.contiguous(_cut(layer.weight, count))
+        mx.eval(self.blocks)
+        if "bias" in layer:
+            self.bias = layer.bias
+
+    @property
+    def weight(self) -> mx.array:
+        """The matrix as `nn.Linear` has it, (outputs, inputs)."""
+        return _whole(self.blocks).T
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return x (..., inputs) times the matrix, plus the bias: (..., outputs)."""
+        product = times_blocks(x, self.blocks)
+        return product + self.bias if "bias" in self else product
+
+
+class BlockedEmbedding(nn.Embedding):  # type: ignore[misc]
+    """`nn.Embedding` that has its matrix in blocks too, for the scores of all tokens."""
+
+    def __init__(self, layer: nn.Embedding, count: int, copy: bool) -> None:
+        nn.Module.__init__(self)
+        self.weight = layer.weight
+        mx.eval(self.weight)
+        blocks = _cut(self.weight, count)
+        self._blocks = mx.contiguous(blocks) if copy else blocks  # no parameter: the weight is
+        mx.eval(self._blocks)
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        """Return x (..., dimensions) times the transposed matrix: (..., embeddings)."""
+        return times_blocks(x, self._blocks)
+
+
+def times_blocks(x: mx.array, blocks: mx.array) -> mx.array:
+    """Return x (..., inputs) times a matrix in blocks: (..., outputs)."""
+    count, inputs, width = blocks.shape
+    rows = x.size // inputs
+    if rows > MOST_TURNS * ROWS:
+        return x @ _whole(blocks)
+    flat = x.reshape(1, rows, inputs)
+    turns = [flat[:, first : first + ROWS] @ blocks for first in range(0, rows, ROWS)]
+    product = turns[0] if len(turns) == 1 else mx.concatenate(turns, axis=1)
+    return product.swapaxes(0, 1).reshape(*x.shape[:-1], count * width)
+
+
+def _cut(weight: mx.array, count: int) -> mx.array:
+    outputs, inputs = weight.shape
+    return weight.reshape(count, outputs // count, inputs).swapaxes(1, 2)
+
+
+def _whole(blocks: mx.array) -> mx.array:
+    """Return the matrix of blocks, (inputs, outputs)."""
+    count, inputs, width = blocks.shape
+    return blocks.swapaxes(0, 1).reshape(inputs, count * width)
