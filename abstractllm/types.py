@@ -107,12 +107,17 @@ class ToolDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one answer; `cached_tokens` are those of the prompt that needed no computing."""
+    """Token counts of one answer; `cached_tokens` are those of the prompt that needed no computing.
+
+    `proposed_tokens` came from a draft model, and `accepted_tokens` of them are in the answer.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:

@@ -36,6 +36,8 @@ def test_json(run):
             "completion_tokens": 0,
             "cached_tokens": 0,
             "reasoning_tokens": 0,
+            "proposed_tokens": 0,
+            "accepted_tokens": 0,
             "total_tokens": 1,
         },
         "timings": None,

@@ -46,6 +46,7 @@ class Answer:
         self.deadline = call.deadline
         self.exact = prepared.exact
         self.cached = 0
+        self.proposed = self.accepted = 0
         self.max_tokens = prepared.max_tokens
         self.sampling = prepared.sampling
         self.constraint = prepared.constraint
@@ -131,10 +132,19 @@ class Answer:
     def _last(self, reason: FinishReason) -> GenerateResponse:
         return GenerateResponse(
             finish_reason=reason,
-            usage=Usage(len(self.prompt), len(self.generated), self.cached),
+            usage=self._usage(),
             timings=self._timings(),
             stop_string=self._reader.stop_string,
             model=self._prepared.model,
+        )
+
+    def _usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=len(self.prompt),
+            completion_tokens=len(self.generated),
+            cached_tokens=self.cached,
+            proposed_tokens=self.proposed,
+            accepted_tokens=self.accepted,
         )
 
     def _timings(self) -> Timings:

@@ -22,7 +22,7 @@ def can_be_merged(model: Any) -> bool:
     return all(
         hasattr(part, "merge") and not getattr(part, "keep", 0)
         for layer in make_prompt_cache(model)
-        for part in _parts(layer)
+        for part in parts_of(layer)
     )
 
 
@@ -52,7 +52,7 @@ def measured(model: Any) -> KVSize:
 
 def sizes(layers: list[Any]) -> KVSize:
     """Return what the caches of one row take that have seen a token."""
-    return KVSize(tuple(_size_of(part) for layer in layers for part in _parts(layer)))
+    return KVSize(tuple(_size_of(part) for layer in layers for part in parts_of(layer)))
 
 
 def _size_of(part: Any) -> tuple[float, int | None]:
@@ -73,7 +73,7 @@ def empty_caches(model: Any) -> list[Any]:
 
 def can_be_cut(layers: list[Any]) -> bool:
     """Whether every cache can give up its last tokens: recurrent states cannot, nor windows that have wrapped."""
-    return all(part.is_trimmable() for layer in layers for part in _parts(layer))
+    return all(part.is_trimmable() for layer in layers for part in parts_of(layer))
 
 
 class RowCaches:
@@ -168,7 +168,7 @@ class RowCaches:
             self._merged = True
 
 
-def _parts(layer: Any) -> Iterator[Any]:
+def parts_of(layer: Any) -> Iterator[Any]:
     """Yield the caches of one layer, which may be several."""
     from mlx_lm.models.cache import CacheList
 
@@ -176,14 +176,14 @@ def _parts(layer: Any) -> Iterator[Any]:
         yield layer
         return
     for part in layer.caches:
-        yield from _parts(part)
+        yield from parts_of(part)
 
 
 def _recurrent(layer: Any) -> bool:
     """Whether a cache is a state that every token changes, or holds one."""
     from mlx_lm.models.cache import ArraysCache
 
-    return any(isinstance(part, ArraysCache) for part in _parts(layer))
+    return any(isinstance(part, ArraysCache) for part in parts_of(layer))
 
 
 def _can_be_plain(layer: Any) -> bool:

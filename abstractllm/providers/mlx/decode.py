@@ -63,7 +63,7 @@ class DecodeBatch(Generic[R]):
         else:
             self._caches.extend(caches)
             self._inputs = mx.concatenate([self._inputs, inputs])
-            _start(self._inputs)
+            start(self._inputs)
         self._remaining += [row.max_tokens - len(row.generated) for row in rows]
         self._held += [length(row) - 1 for row in rows]
         self._sampler.join(rows)
@@ -80,8 +80,8 @@ class DecodeBatch(Generic[R]):
         if chosen is None:
             return []
         for i, token in enumerate(tokens[:unread]):
-            if token == 0 and _is_nan(scores, places[i]):
-                errors[i] = _not_a_number()
+            if token == 0 and is_nan(scores, places[i]):
+                errors[i] = not_a_number()
                 self._spoilt.add(id(self.rows[i]))
         fresh = zip(self.rows[:unread], tokens, strict=False)
         return [Step(row, token, chosen.scored(i), errors.get(i)) for i, (row, token) in enumerate(fresh)]
@@ -97,7 +97,7 @@ class DecodeBatch(Generic[R]):
         self._inputs = self._chosen.tokens
         self._unread = len(self.rows)
         self._held = [held + 1 for held in self._held]
-        _start(*self._chosen.arrays)
+        start(*self._chosen.arrays)
         self._steps += 1
         if self._steps % EVALUATE_EVERY == 0:
             self._caches.evaluate()
@@ -113,7 +113,7 @@ class DecodeBatch(Generic[R]):
             return None
         tokens: list[int] = self._inputs.tolist()
         filling = self._masking.begin(tokens[: self._unread], logits.shape[-1])
-        _start(logits)
+        start(logits)
         masks, self._errors = filling.result()
         return Masks(masks.rows, mx.array(masks.bits))
 
@@ -150,20 +150,20 @@ class DecodeBatch(Generic[R]):
         self._places = [self._places[i] for i in kept if i < len(self._places)]
         self._caches.keep(kept)
         self._inputs = self._inputs[mx.array(kept)]
-        _start(self._inputs)
+        start(self._inputs)
 
 
-def _is_nan(scores: Any, row: int) -> bool:
+def is_nan(scores: Any, row: int) -> bool:
     """Whether a row of scores has no numbers. The token with the highest of such is 0, so only then it is looked at."""
     found: float = scores[row, 0].item()
     return found != found
 
 
-def _not_a_number() -> GenerationError:
+def not_a_number() -> GenerationError:
     return GenerationError("The model's scores are not numbers (NaN): its weights are damaged, or it overflowed.")
 
 
-def _start(*arrays: Any) -> None:
+def start(*arrays: Any) -> None:
     """Have arrays computed while Python goes on. New inputs are: else they could be read only after the next pass."""
     import mlx.core as mx
 

@@ -205,6 +205,12 @@ def context_window(config: Mapping[str, Any]) -> int | None:
     return _count(config, "max_position_embeddings")
 
 
+def common_window(*folders: Path) -> int | None:
+    """Return the number of tokens that the models in all these folders reach, or None where no config says."""
+    windows = [context_window(read_config(folder)) for folder in folders]
+    return min((window for window in windows if window is not None), default=None)
+
+
 def vocabulary(config: Mapping[str, Any]) -> int | None:
     """Return for how many tokens a model gives scores, or None where its config does not say."""
     return _count(config, "vocab_size")

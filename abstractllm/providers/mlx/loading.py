@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from abstractllm.errors import AbstractLLMError, InvalidParameterError, ModelLoadingError, UnsupportedModelError
 from abstractllm.providers.mlx.backend import Blas, available_memory, import_mlx, load_blas, on_cpu
@@ -19,6 +21,32 @@ def check_dtype(dtype: object) -> str:
     if dtype not in DTYPES:
         raise InvalidParameterError("dtype", f"dtype={dtype!r} is not valid: use one of {', '.join(DTYPES)}.")
     return str(dtype)
+
+
+_loaded: WeakValueDictionary[tuple[object, ...], Any] = WeakValueDictionary()
+
+
+def shared_weights(path: Path, dtype: str) -> Any:
+    """Return the model in a folder, the one in memory if it is there already and its files have not changed since.
+
+    Call on the MLX thread. Raises what `load_weights` raises.
+    """
+    key = (os.path.realpath(path), dtype, *_versions(path))
+    model = _loaded.get(key)
+    if model is None:
+        model = _loaded[key] = load_weights(path, dtype)
+    return model
+
+
+def _versions(path: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of the files that weights come from."""
+    files = sorted([*path.glob("*.safetensors"), *path.glob("*.json")])
+    return [(file.name, found.st_size, found.st_mtime_ns) for file in files if (found := _status(file))]
+
+
+def _status(file: Path) -> os.stat_result | None:
+    """Return what the system knows of a file; None for a link that leads nowhere, which loading will tell."""
+    return file.stat() if file.exists() else None
 
 
 def load_weights(path: Path, dtype: str) -> Any:

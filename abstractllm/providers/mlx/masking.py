@@ -66,6 +66,19 @@ class Masking:
         self._constraints = [self._constraints[i] for i in indices]
         self._broken = {new: self._broken[old] for new, old in enumerate(indices) if old in self._broken}
 
+    def copy(self) -> Masking:
+        """Return constraints at the same places that move on by themselves."""
+        twin = Masking()
+        twin._constraints = [None if one is None else one.copy() for one in self._constraints]
+        twin._broken = dict(self._broken)
+        return twin
+
+    def advance(self, row: int, token: int) -> None:
+        """Move a row's constraint on by one token, without asking what may come after it."""
+        constraint = self._constraints[row]
+        if constraint is not None:
+            self._guard(row, lambda: constraint.accept(token))
+
     @property
     def needed(self) -> bool:
         """Whether any row is constrained."""

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ from abstractllm.providers.mlx.answer import Answer
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.budget import kv_bytes, most_models, prefix_bytes
 from abstractllm.providers.mlx.constraint import ConstraintCompiler
-from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config, vocabulary
-from abstractllm.providers.mlx.loading import load_weights
+from abstractllm.providers.mlx.exclusive import Exclusive
+from abstractllm.providers.mlx.hub import common_window, fetch, find_locally, read_config, vocabulary
+from abstractllm.providers.mlx.loading import shared_weights
+from abstractllm.providers.mlx.paired import PairedModel, check_same_tokens
 from abstractllm.providers.mlx.prefixdisk import disk_place
 from abstractllm.providers.mlx.prefixwriter import prefix_writer
+from abstractllm.providers.mlx.quantised import with_quantised_caches
 from abstractllm.providers.mlx.runner import MLXRunner
 from abstractllm.providers.mlx.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.worker import mlx_thread
@@ -31,27 +34,40 @@ from abstractllm.threads import EXIT_GRACE, ForkSafeLock
 
 @dataclass(frozen=True, slots=True)
 class ModelKey:
-    """What makes two loaded models the same: folder or repository id, and number format. Made by `model_key`."""
+    """What makes two loaded models the same: folder or repository id, number format, and what rules a batch out.
+
+    Made by `model_key`. Models that differ in `exclusive` alone have engines of their own, and share their weights.
+    """
 
     model: str
     dtype: str
+    exclusive: Exclusive = field(default_factory=Exclusive)
 
 
-def model_key(model: str | None, dtype: str) -> ModelKey:
+def model_key(model: str | None, dtype: str, exclusive: Exclusive | None = None) -> ModelKey:
     """Return the key of a model; None is the one that ships. However a folder is written, its key is the same."""
-    path = str(embedded.PATH) if model is None else os.path.expanduser(model)
-    return ModelKey(os.path.realpath(path) if model is None or os.path.isdir(path) else model, dtype)
+    wanted = exclusive or Exclusive()
+    if wanted.draft_model is not None:
+        wanted = replace(wanted, draft_model=_folder_or_id(wanted.draft_model))
+    return ModelKey(_folder_or_id(str(embedded.PATH) if model is None else model), dtype, wanted)
+
+
+def _folder_or_id(model: str) -> str:
+    path = os.path.expanduser(model)
+    return os.path.realpath(path) if os.path.isdir(path) else model
 
 
 class LoadedModel:
-    """A model in memory: its tokenizer, and the engine that runs its requests."""
+    """A model in memory: its tokenizer, and the engine that runs its requests, with a draft model if there is one."""
 
-    def __init__(self, key: ModelKey, path: Path, tokenizer: ChatTokenizer, engine: Engine[Answer]) -> None:
+    def __init__(
+        self, key: ModelKey, path: Path, tokenizer: ChatTokenizer, engine: Engine[Answer], draft: Path | None
+    ) -> None:
         self.key = key
         self.path = path
         self.tokenizer = tokenizer
         config = read_config(path)
-        self.context_window = context_window(config)
+        self.context_window = common_window(path, *([] if draft is None else [draft]))
         self.vocabulary = vocabulary(config) or len(tokenizer)
         self.constraints = ConstraintCompiler(tokenizer, self.vocabulary)
         self._engine = engine
@@ -190,28 +206,44 @@ class ModelPool:
 def load(key: ModelKey) -> LoadedModel:
     """Load a model from where it is, downloading it first if need be.
 
-    Raises ModelError, MissingDependencyError or ConfigurationError. MLX is imported on its thread: in a thread that
-    ends, what the import leaves there would abort the process. What was computed by a model that has been unloaded
-    gets a moment to arrive on the disk, as this one may be the same.
+    Raises ModelError, MissingDependencyError or ConfigurationError; UnsupportedFeatureError and InvalidParameterError
+    say that what the key asks for does not fit the model. MLX is imported on its thread: in a thread that ends, what
+    the import leaves there would abort the process. What was computed by a model that has been unloaded gets a moment
+    to arrive on the disk, as this one may be the same.
     """
-    mlx_thread().run(import_mlx).result()
-    prefix_writer().wait(EXIT_GRACE)
-    path = find_locally(key.model)
-    if path is None:
-        path = fetch(key.model)
-    config = read_config(path)
-    tokenizer = ChatTokenizer.load(path, config.get("eos_token_id"))
     thread = mlx_thread()
+    thread.run(import_mlx).result()
+    prefix_writer().wait(EXIT_GRACE)
+    path, draft = _fetched(key.model), None
+    tokenizer = ChatTokenizer.load(path, read_config(path).get("eos_token_id"))
+    if key.exclusive.draft_model is not None:
+        draft = _fetched(key.exclusive.draft_model)
+        check_same_tokens(tokenizer, draft)
 
     def on_thread() -> Engine[Answer]:
-        place = disk_place(path)
-        model = load_weights(path, key.dtype)
+        place = disk_place(path) if key.exclusive == Exclusive() else None
+        model = _model(key, path, draft)
         budget = kv_bytes(import_mlx())
         most = prefix_bytes(budget)
         runner: MLXRunner[Answer] = MLXRunner(model, most, place.open(model, most) if place and most else None)
         return Engine(runner, tokenizer.stop_tokens, Limits(kv_bytes=budget))
 
-    return LoadedModel(key, path, tokenizer, thread.run(on_thread).result())
+    return LoadedModel(key, path, tokenizer, thread.run(on_thread).result(), draft)
+
+
+def _fetched(model: str) -> Path:
+    """Return the folder of a model, downloading it first if need be."""
+    return find_locally(model) or fetch(model)
+
+
+def _model(key: ModelKey, path: Path, draft: Path | None) -> Any:
+    """Return what the engine runs for a key: the weights as they are, or arranged as it asks. On the MLX thread."""
+    model, wanted = shared_weights(path, key.dtype), key.exclusive
+    if wanted.kv_bits is not None:
+        model = with_quantised_caches(model, wanted.kv_bits, wanted.kv_group_size)
+    if draft is not None:
+        model = PairedModel(model, shared_weights(draft, key.dtype), wanted.draft_tokens)
+    return model
 
 
 _pool_lock = ForkSafeLock()

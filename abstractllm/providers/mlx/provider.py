@@ -26,14 +26,14 @@ from abstractllm.providers.call import Call
 from abstractllm.providers.mlx.answer import Answer, Prepared
 from abstractllm.providers.mlx.backend import check_installed, import_mlx, load_blas, on_cpu, version
 from abstractllm.providers.mlx.delivery import LoopSink, SharedSink, Sink, ThreadSink
+from abstractllm.providers.mlx.exclusive import Exclusive
 from abstractllm.providers.mlx.forms import check_form, constraint_for
 from abstractllm.providers.mlx.hub import (
-    context_window,
+    common_window,
     fetch,
     find_locally,
     has_template,
     list_cached,
-    read_config,
     read_template,
     remove,
 )
@@ -54,8 +54,12 @@ class MLXProvider(BaseProvider):
     Settings: `model` is a folder or a Hugging Face repository id, the model that ships when left out; `dtype` is
     "auto" (float32 on the CPU if memory allows, as it is elsewhere), "float32", "float16" or "bfloat16"; `max_queue`
     is how many requests may wait for a place in the batch before a further one raises QueueFullError (no limit).
+    `draft_model` is a smaller model with the same tokens, a folder or repository id; it proposes `draft_tokens` (1 to
+    32, by default 3) at a time. `kv_bits` is 4 or 8 for quantised KV caches, and `kv_group_size` 32, 64 or 128 how many
+    numbers share a scale there (64, or 32 where that does not divide the model's heads).
 
-    Requests of all providers with one model run in one batch. `max_tokens` is cut to what the context has room for.
+    Requests of all providers with one model run in one batch, unless there is a `draft_model` or `kv_bits`: requests
+    of those with the same ones run one after another. `max_tokens` is cut to what the context has room for.
     """
 
     name: ClassVar[str] = "mlx"
@@ -64,12 +68,15 @@ class MLXProvider(BaseProvider):
         | {"n", "priority", "deterministic", "logprobs", "top_logprobs", "logit_bias", "response_format"}
         | {"presence_penalty", "frequency_penalty", "repetition_penalty"}
     )
-    settings: ClassVar[frozenset[str]] = frozenset({"model", "dtype", "max_queue"})
+    settings: ClassVar[frozenset[str]] = frozenset(
+        {"model", "dtype", "max_queue", "draft_model", "draft_tokens", "kv_bits", "kv_group_size"}
+    )
     defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
 
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
         self._known: tuple[ModelKey, Capabilities] | None = None
         self._used: set[ModelKey] = set()
+        self._exclusive = Exclusive()
         self._with_template: set[str | None] = set()
         super().__init__(config, **settings)
         check_installed()
@@ -82,9 +89,11 @@ class MLXProvider(BaseProvider):
         key = self._key(self.get_param("model"))
         if self._known is not None and self._known[0] == key:
             return self._known[1]
-        path = find_locally(key.model)
-        capabilities = _capabilities(path)
-        if path is not None:
+        path, draft = find_locally(key.model), key.exclusive.draft_model
+        folders = [path, *([] if draft is None else [find_locally(draft)])]
+        here = [folder for folder in folders if folder is not None]
+        capabilities = _capabilities(path, common_window(*here) if here == folders else None)
+        if here == folders:
             self._known = key, capabilities
         return capabilities
 
@@ -135,6 +144,7 @@ class MLXProvider(BaseProvider):
     def _configure(self, config: Mapping[str, Any]) -> None:
         check_dtype(config["dtype"])
         _check_max_queue(config.get("max_queue"))
+        self._exclusive = Exclusive.of(config)
 
     def _check(self, request: GenerateRequest) -> None:
         if request.model not in self._with_template:
@@ -151,7 +161,7 @@ class MLXProvider(BaseProvider):
         self._with_template.add(model)
 
     def _key(self, model: str | None) -> ModelKey:
-        return model_key(model, check_dtype(self.get_param("dtype")))
+        return model_key(model, check_dtype(self.get_param("dtype")), self._exclusive)
 
     def _loading(self, model: str | None) -> Future[LoadedModel]:
         mlx_thread().check()
@@ -244,7 +254,7 @@ def _check_max_queue(value: object) -> None:
         raise InvalidParameterError("max_queue", f"max_queue={value!r} is not valid: it must be a number from 0 on.")
 
 
-def _capabilities(path: Path | None) -> Capabilities:
+def _capabilities(path: Path | None, window: int | None) -> Capabilities:
     """Return what the model in a folder can do; None for the folder of one that is not on this machine."""
     template = read_template(path) if path else None
     return {
@@ -258,7 +268,7 @@ def _capabilities(path: Path | None) -> Capabilities:
         ModelCapability.EMBEDDINGS: False,
         ModelCapability.STRUCTURED_OUTPUT: True,
         ModelCapability.MAX_TOKENS: MAX_TOKENS,
-        ModelCapability.CONTEXT_WINDOW: context_window(read_config(path)) if path else None,
+        ModelCapability.CONTEXT_WINDOW: window,
         ModelCapability.TOOL_USE: None if path is None else "tools" in (template or ""),
         ModelCapability.FUNCTION_CALLING: None if path is None else "tools" in (template or ""),
     }

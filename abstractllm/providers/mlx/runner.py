@@ -10,16 +10,18 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Step, length
 from abstractllm.providers.mlx.caches import KVSize, can_be_merged, measured
-from abstractllm.providers.mlx.decode import DecodeBatch, Sampled
+from abstractllm.providers.mlx.decode import DecodeBatch
+from abstractllm.providers.mlx.paired import PairedModel
 from abstractllm.providers.mlx.prefill import PrefillBatch, Prompted
 from abstractllm.providers.mlx.prefixdisk import PrefixDisk
 from abstractllm.providers.mlx.prefixes import PrefixStore
+from abstractllm.providers.mlx.speculative import Proposed, SpeculativeBatch
 
 EXACT_CHUNK = 256
 """Prompt tokens per step of a row that is computed alone: always the same, so that its numbers are too."""
 
 
-class Computed(Sampled, Prompted, Protocol):
+class Computed(Proposed, Prompted, Protocol):
     """What this module needs of a request. One that is `exact` never shares a computation with another."""
 
 
@@ -31,7 +33,9 @@ class _Lane(Generic[R]):
 
     def __init__(self, model: Any, prefixes: PrefixStore) -> None:
         self.prefill: PrefillBatch[R] = PrefillBatch(model, prefixes)
-        self.decode: DecodeBatch[R] = DecodeBatch(model)
+        self.decode: DecodeBatch[R] | SpeculativeBatch[R] = (
+            SpeculativeBatch(model) if isinstance(model, PairedModel) else DecodeBatch(model)
+        )
         self._prefixes = prefixes
 
     @property
@@ -81,14 +85,15 @@ class MLXRunner(Generic[R]):
 
     Rows share one batch, except those that must be exact: each of these has its own, since with an optimised BLAS or
     on a GPU the last bits of a row depend on how many rows are computed with it. A model with caches that cannot be
-    merged gets its requests served one after another. Up to `prefix_bytes` of what is computed are kept for later, and
-    longer with a `disk`.
+    merged, or one paired with a draft model, gets its requests served one after another. Up to `prefix_bytes` of what
+    is computed are kept for later, and longer with a `disk`.
     """
 
     def __init__(self, model: Any, prefix_bytes: int = 0, disk: PrefixDisk | None = None) -> None:
         self._model = model
         self._prefixes = PrefixStore(prefix_bytes, disk)
-        self.most_rows = 1_000_000 if can_be_merged(model) else 1
+        one_by_one = isinstance(model, PairedModel) or not can_be_merged(model)
+        self.most_rows = 1 if one_by_one else 1_000_000
         self._size: KVSize | None = None
         self._together: _Lane[R] = self._new_lane()
         self._alone: list[_Lane[R]] = []
