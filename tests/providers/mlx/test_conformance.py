@@ -30,6 +30,22 @@ class TestSeeded(TestGreedy):
     params: ClassVar[dict[str, object]] = {"max_tokens": 24, "temperature": 0.9, "top_k": 40, "seed": 3}
 
 
+class TestDraft(TestSeeded):
+    """The same, with a draft model."""
+
+    def make(self) -> MLXProvider:
+        return MLXProvider(model=self.folder, draft_model=self.folder)
+
+
+class TestQuantised(ProviderConformance):
+    """The model that ships, with KV caches of 8 bits."""
+
+    params: ClassVar[dict[str, object]] = {"max_tokens": 24}
+
+    def make(self) -> MLXProvider:
+        return MLXProvider(kv_bits=8)
+
+
 class TestShipped(ProviderConformance):
     """The model that ships."""
 

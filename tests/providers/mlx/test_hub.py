@@ -269,3 +269,14 @@ def test_templates_stand_in_two_places(tmp_path):
 )
 def test_the_context_window(config, window):
     assert hub.context_window(config) == window
+
+
+def test_the_window_of_several_models_is_the_smallest_that_is_known(tmp_path):
+    folders = []
+    for window in (512, None, 64):
+        folders.append(tmp_path / str(window))
+        folders[-1].mkdir()
+        (folders[-1] / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": window}))
+    assert hub.common_window(*folders) == 64
+    assert hub.common_window(folders[0], folders[1]) == 512
+    assert hub.common_window(folders[1]) is None
