@@ -109,7 +109,7 @@ class ToolDefinition:
 class Usage:
     """Token counts of one answer; `cached_tokens` are those of the prompt that needed no computing.
 
-    `proposed_tokens` came from a draft model, and `accepted_tokens` of them are in the answer.
+    `proposed_tokens` came from a draft model; `accepted_tokens` of them were taken, perhaps one that ends the answer.
     """
 
     prompt_tokens: int = 0
