@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from abstractllm.errors import AbstractLLMError, InvalidParameterError, ModelLoadingError, UnsupportedModelError
 from abstractllm.providers.mlx.backend import Blas, available_memory, import_mlx, load_blas, on_cpu
+from abstractllm.providers.mlx.hub import context_window
 
 logger = logging.getLogger("abstractllm.mlx")
 
@@ -60,10 +61,11 @@ def load_weights(path: Path, dtype: str) -> Any:
     from mlx_lm.utils import load_model
 
     try:
-        model, _ = load_model(path, lazy=True)
+        model, config = load_model(path, lazy=True)
         convert(model, dtype)
         if on_cpu(mx):
             lay_out_for_blas(model, load_blas())
+            _tabulate(model, context_window(config))
         mx.eval(model.parameters())
         _keep_wired(mx)
     except AbstractLLMError:
@@ -71,6 +73,12 @@ def load_weights(path: Path, dtype: str) -> Any:
     except Exception as error:
         raise _loading_error(path, error) from error
     return model
+
+
+def _tabulate(model: Any, window: int | None) -> None:
+    from abstractllm.providers.mlx.rotation import tabulate_rotations
+
+    tabulate_rotations(model, window)
 
 
 def _keep_wired(mx: Any) -> None:

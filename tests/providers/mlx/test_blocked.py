@@ -1,0 +1,127 @@
+"""Layers in the forms that are fast on the CPU give what the plain ones give."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from abstractllm import embedded
+from abstractllm.providers.mlx.backend import Blas, import_mlx
+from abstractllm.providers.mlx.loading import lay_out_for_blas
+
+mx = import_mlx()
+
+from mlx import nn  # noqa: E402
+from mlx.utils import tree_flatten  # noqa: E402
+from mlx_lm.utils import load_model  # noqa: E402
+
+from abstractllm.providers.mlx.blocked import (  # noqa: E402
+    FEW_ROWS,
+    NARROWEST,
+    SMALL_PRODUCT,
+    BlockedEmbedding,
+    BlockedLinear,
+    cut_into_blocks,
+    number_of_blocks,
+)
+from abstractllm.providers.mlx.rotation import TabulatedRotation, table_of, tabulate_rotations  # noqa: E402
+
+AVX512 = Blas("libopenblas.so.0", core="SkylakeX")
+
+
+@given(outputs=st.integers(1, 9000), inputs=st.integers(1, 9000))
+def test_blocks_are_equally_wide_and_neither_too_narrow_nor_for_nothing(outputs: int, inputs: int) -> None:
+    count = number_of_blocks(outputs, inputs)
+    assert outputs % count == 0
+    if count > 1:
+        assert outputs // count >= NARROWEST
+        assert FEW_ROWS * inputs * outputs > SMALL_PRODUCT
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=st.sampled_from([1, 2, 16, 17, 33, 64, 65, 200]),
+    shape=st.sampled_from([(512, 512), (1376, 512), (512, 1376), (2048, 256)]),
+    bias=st.booleans(),
+    dimensions=st.integers(1, 3),
+)
+def test_a_layer_in_blocks_gives_what_the_plain_one_gives(
+    rows: int, shape: tuple[int, int], bias: bool, dimensions: int
+) -> None:
+    outputs, inputs = shape
+    plain = nn.Linear(inputs, outputs, bias=bias)
+    blocked = BlockedLinear(plain, number_of_blocks(outputs, inputs))
+    x = mx.random.normal({1: (rows, inputs), 2: (rows, 1, inputs), 3: (1, rows, inputs)}[dimensions])
+    assert blocked(x).shape == plain(x).shape
+    assert mx.allclose(blocked(x), plain(x), atol=1e-4)
+    assert mx.array_equal(blocked.weight, plain.weight)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_an_embedding_in_blocks_still_looks_tokens_up(copy: bool) -> None:
+    plain = nn.Embedding(2048, 256)
+    blocked = BlockedEmbedding(plain, number_of_blocks(2048, 256), copy)
+    tokens, x = mx.array([[0, 2047], [5, 5]]), mx.random.normal((3, 1, 256))
+    assert mx.array_equal(blocked(tokens), plain(tokens))
+    assert mx.allclose(blocked.as_linear(x), plain.as_linear(x), atol=1e-4)
+
+
+def test_large_layers_of_float32_are_cut_and_nothing_else_is() -> None:
+    model = nn.Sequential(
+        nn.Linear(512, 512), nn.Linear(16, 16), nn.Linear(512, 1031), nn.RMSNorm(512), nn.Embedding(4096, 256)
+    )
+    model.layers.append(nn.Linear(512, 512))
+    model.layers[-1].set_dtype(mx.float16)
+    before = [id(layer) for layer in model.layers]
+    cut_into_blocks(model)
+    assert [type(layer).__name__ for layer in model.layers] == [
+        "BlockedLinear", "Linear", "Linear", "RMSNorm", "BlockedEmbedding", "Linear",
+    ]  # fmt: skip
+    assert [id(model.layers[i]) for i in (1, 2, 3, 5)] == [before[i] for i in (1, 2, 3, 5)]
+
+
+@pytest.mark.parametrize("blas", [Blas(None), Blas("libmkl_rt.so"), Blas("libopenblas.so.0", core="Haswell")])
+def test_only_a_blas_that_reads_small_matrices_in_place_gets_blocks(blas: Blas) -> None:
+    model = nn.Sequential(nn.Linear(512, 512))
+    lay_out_for_blas(model, blas)
+    assert type(model.layers[0]) is nn.Linear
+    lay_out_for_blas(model, AVX512)
+    assert type(model.layers[0]) is BlockedLinear
+
+
+@pytest.mark.parametrize("rope", [nn.RoPE(32), nn.RoPE(64, base=500_000.0, scale=0.5), nn.RoPE(128, base=1e6)])
+@pytest.mark.parametrize("offset", [0, 7, 4100, "rows"])
+def test_a_rotation_from_the_table_is_the_computed_one_to_the_last_bit(rope: nn.RoPE, offset: int | str) -> None:
+    tabulated = TabulatedRotation(rope, table_of(rope, 4160))
+    place = mx.array([0, 9, 4159]) if offset == "rows" else offset
+    for tokens in (1, 3):
+        queries, keys = (mx.random.normal((3, heads, tokens, rope.dims)) for heads in (4, 2))
+        if tokens == 3 and offset == "rows":
+            place = mx.array([0, 9, 4000])
+        for x in (queries, keys):
+            assert mx.array_equal(tabulated(x, offset=place), rope(x, offset=place))
+
+
+def test_rotations_that_no_table_can_have_are_left_alone() -> None:
+    model = nn.Sequential(nn.RoPE(32, traditional=True), nn.RoPE(128), nn.RoPE(32))
+    tabulate_rotations(model, None)
+    tabulate_rotations(model, 1_000_000)
+    assert all(type(layer) is nn.RoPE for layer in model.layers)
+    tabulate_rotations(model, 4096)
+    assert [type(layer).__name__ for layer in model.layers] == ["RoPE", "TabulatedRotation", "TabulatedRotation"]
+    halves = mx.random.normal((1, 1, 1, 64))  # of which only the first 32 are rotated
+    assert mx.array_equal(model.layers[2](halves, offset=3), nn.RoPE(32)(halves, offset=3))
+
+
+def test_a_model_in_blocks_scores_as_before() -> None:
+    plain, config = load_model(embedded.PATH)
+    fast, _ = load_model(embedded.PATH)
+    for model in (plain, fast):
+        model.set_dtype(mx.float32)
+    lay_out_for_blas(fast, AVX512)
+    tabulate_rotations(fast, config["max_position_embeddings"])
+    tokens = mx.array([[5, 9, 300, 12], [7, 7, 100, 1]])
+    assert mx.allclose(fast(tokens), plain(tokens), atol=1e-4)
+    assert "BlockedEmbedding" in {
+        type(layer).__name__ for _, layer in tree_flatten(fast.leaf_modules(), is_leaf=nn.Module.is_module)
+    }
