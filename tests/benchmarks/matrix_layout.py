@@ -13,10 +13,10 @@ from typing import Any
 
 from measure import interleave, machine, table
 
-from abstractllm.providers.mlx.backend import import_mlx
+from abstractllm.providers.mlx.backend import import_mlx, load_blas
 from abstractllm.providers.mlx.loading import lay_out_for_blas
 
-SHAPES = ((256, 256), (480, 256), (1376, 512), (512, 1376), (2048, 2048))
+SHAPES = ((256, 256), (480, 256), (512, 512), (1376, 512), (512, 1376), (8192, 512), (2048, 2048))
 """Outputs and inputs of the layers."""
 
 PRODUCTS = 20
@@ -41,18 +41,18 @@ def main() -> None:
     from mlx import nn
 
     print(machine(), "\n")
-    for rows in (1, 8):
+    for rows in (1, 8, 32):
         for outputs, inputs in SHAPES:
             x = mx.random.normal((rows, 1, inputs))
-            stored, laid_out = (nn.Linear(inputs, outputs, bias=False) for _ in range(2))
-            lay_out_for_blas(laid_out)
+            stored, laid_out = (nn.Sequential(nn.Linear(inputs, outputs, bias=False)) for _ in range(2))
+            lay_out_for_blas(laid_out, load_blas())
             mx.eval(x, stored.parameters(), laid_out.parameters())
             contestants = {
-                "by columns": lambda layer=laid_out, x=x: microseconds(layer, x),
+                "this package": lambda layer=laid_out, x=x: microseconds(layer, x),
                 "as stored": lambda layer=stored, x=x: microseconds(layer, x),
             }
             title = f"{rows} rows, {outputs} x {inputs}"
-            print(table(title, "us", interleave(contestants, options.rounds), "by columns"), flush=True)
+            print(table(title, "us", interleave(contestants, options.rounds), "this package"), flush=True)
 
 
 if __name__ == "__main__":
