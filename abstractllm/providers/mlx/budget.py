@@ -1,4 +1,4 @@
-"""What MLX may use in this process: models, and bytes for KV caches. From the environment, or measured."""
+"""What MLX may use in this process: models, bytes for KV caches, time. From the environment, or measured."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ MOST_DISK_BYTES = 2**32
 def most_models() -> int:
     """Return how many idle models stay loaded. Raises ConfigurationError."""
     return _number("ABSTRACTLLM_MLX_MAX_MODELS", least=1) or 2
+
+
+def step_timeout() -> float | None:
+    """Return after how many seconds one step counts as hung; None is never. Raises ConfigurationError."""
+    return _number("ABSTRACTLLM_MLX_STEP_TIMEOUT", least=1)
 
 
 def kv_bytes(mx: Any) -> int | None:

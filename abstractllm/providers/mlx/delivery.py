@@ -6,6 +6,7 @@ The MLX thread never waits for a reader. An answer's length bounds what can pile
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,8 @@ from typing import Protocol
 from abstractllm.aio import End
 from abstractllm.providers.mlx.worker import Outbox
 from abstractllm.types import GenerateResponse
+
+logger = logging.getLogger("abstractllm.mlx")
 
 
 class Sink(Protocol):
@@ -45,7 +48,17 @@ class ThreadSink:
 
     def __init__(self) -> None:
         self._items: queue.SimpleQueue[GenerateResponse | End] = queue.SimpleQueue()
-        self.put = self._items.put
+        self._abandoned = False
+
+    def put(self, item: GenerateResponse | End) -> None:
+        """Hand over; what comes after `abandon` is dropped."""
+        if not self._abandoned:
+            self._items.put(item)
+
+    def abandon(self, error: Exception) -> None:
+        """Raise this error where the sink is read. Call on any thread."""
+        self._abandoned = True
+        self._items.put(End(error))
 
     def __iter__(self) -> Iterator[GenerateResponse]:
         while True:
@@ -64,10 +77,20 @@ class LoopSink:
         self._outbox = outbox
         self._items: deque[GenerateResponse | End] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._abandoned = False
 
     def put(self, item: GenerateResponse | End) -> None:
-        """Hand over at the end of the engine's step; call on the MLX thread."""
-        self._outbox.put(self._loop, lambda: self._receive(item))
+        """Hand over at the end of the engine's step; call on the MLX thread. What comes after `abandon` is dropped."""
+        if not self._abandoned:
+            self._outbox.put(self._loop, lambda: self._receive(item))
+
+    def abandon(self, error: Exception) -> None:
+        """Raise this error where the sink is read. Call on any thread; it waits for no step."""
+        self._abandoned = True
+        try:
+            self._loop.call_soon_threadsafe(self._receive, End(error))
+        except RuntimeError:
+            logger.debug("an event loop closed before its answers were read")
 
     def _receive(self, item: GenerateResponse | End) -> None:
         self._items.append(item)

@@ -172,19 +172,21 @@ class MLXProvider(BaseProvider):
     def _stream(self, request: GenerateRequest, call: Call) -> Iterator[GenerateResponse]:
         model = self._loading(request.model).result()
         sink = ThreadSink()
-        with model.expecting():
-            self._submit(model, _prepare(model, request), call, sink)
-        yield from sink
+        with mlx_thread().waiting(sink):
+            with model.expecting():
+                self._submit(model, _prepare(model, request), call, sink)
+            yield from sink
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
         model = await asyncio.wrap_future(self._loading(request.model))
         loop = asyncio.get_running_loop()
         sink = LoopSink(mlx_thread().outbox)
-        with model.expecting():
-            prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
-            self._submit(model, prepared, call, sink)
-        async for delta in sink:
-            yield delta
+        with mlx_thread().waiting(sink):
+            with model.expecting():
+                prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
+                self._submit(model, prepared, call, sink)
+            async for delta in sink:
+                yield delta
 
     def _submit(self, model: LoadedModel, prepared: Sequence[Prepared], call: Call, sink: Sink) -> None:
         """Put the answers to one request into the batch."""

@@ -16,6 +16,7 @@ VARIABLES = (
     "ABSTRACTLLM_MLX_KV_BYTES",
     "ABSTRACTLLM_MLX_PREFIX_BYTES",
     "ABSTRACTLLM_MLX_PREFIX_DISK_BYTES",
+    "ABSTRACTLLM_MLX_STEP_TIMEOUT",
 )
 
 
@@ -34,15 +35,17 @@ def test_without_a_word_caches_may_take_half_of_what_is_free_and_prefixes_a_part
     assert budget.prefix_bytes(2**40) == budget.prefix_bytes(None) == 2**30
     assert budget.most_models() == 2
     assert budget.prefix_disk_bytes() == 2**32
+    assert budget.step_timeout() is None
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in zip(VARIABLES, ("5", "1000", "0", "7"), strict=True):
+    for name, value in zip(VARIABLES, ("5", "1000", "0", "7", "90"), strict=True):
         monkeypatch.setenv(name, value)
     assert mlx_thread().run(lambda: budget.kv_bytes(import_mlx())).result() == 1000
     assert budget.prefix_bytes(1000) == 0
     assert budget.prefix_disk_bytes() == 7
     assert budget.most_models() == 5
+    assert budget.step_timeout() == 90
 
 
 class Gpu:
@@ -67,12 +70,14 @@ def test_on_a_gpu_what_mlx_holds_already_is_not_free() -> None:
 def test_nonsense_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     for name in VARIABLES:
         monkeypatch.setenv(name, value)
-    for call in (
+    calls = (
         budget.most_models,
+        budget.step_timeout,
         lambda: budget.kv_bytes(None),
         lambda: budget.prefix_bytes(1),
         budget.prefix_disk_bytes,
-    ):
+    )
+    for call in calls:
         with pytest.raises(ConfigurationError, match="ABSTRACTLLM_MLX"):
             call()
 
