@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.errors import UnsupportedOperationError
 from abstractllm.types import GenerateResponse
+
+
+class Place(Protocol):
+    """A running request, as far as its place in a waiting line goes."""
+
+    @property
+    def queue_position(self) -> int | None:
+        """How many requests wait before it, or None."""
+
+
+class Line:
+    """Where a request stands, from before it has begun. `place` is set by whoever runs it, on any thread."""
+
+    def __init__(self) -> None:
+        self.place: Place | None = None
+
+    @property
+    def position(self) -> int | None:
+        """How many requests wait before it, or None."""
+        return None if self.place is None else self.place.queue_position
 
 
 class ResponseStream(Iterator[GenerateResponse]):
@@ -19,7 +39,13 @@ class ResponseStream(Iterator[GenerateResponse]):
     the request early.
     """
 
-    def __init__(self, deltas: Generator[GenerateResponse, None, None], accumulator: ResponseAccumulator) -> None:
+    def __init__(
+        self,
+        deltas: Generator[GenerateResponse, None, None],
+        accumulator: ResponseAccumulator,
+        line: Line | None = None,
+    ) -> None:
+        self._line = line or Line()
         self._deltas = deltas
         self._accumulator = accumulator
         self._first: list[GenerateResponse] = []
@@ -51,6 +77,14 @@ class ResponseStream(Iterator[GenerateResponse]):
         """With a `response_format`, what is certain by now of the value, as plain JSON values; else None."""
         return self._accumulator.partial
 
+    @property
+    def queue_position(self) -> int | None:
+        """How many requests wait before this one for their turn, at this moment; may be read on any thread.
+
+        None where it does not wait: before the provider has taken it in, once it runs, and where there is no line.
+        """
+        return self._line.position
+
     def close(self) -> None:
         """End the request. Safe to call twice; a closed stream yields nothing more.
 
@@ -72,7 +106,13 @@ class AsyncResponseStream(Coroutine[Any, Any, "AsyncResponseStream"], AsyncItera
     so that an error which comes before it is raised there.
     """
 
-    def __init__(self, deltas: AsyncGenerator[GenerateResponse, None], accumulator: ResponseAccumulator) -> None:
+    def __init__(
+        self,
+        deltas: AsyncGenerator[GenerateResponse, None],
+        accumulator: ResponseAccumulator,
+        line: Line | None = None,
+    ) -> None:
+        self._line = line or Line()
         self._deltas = deltas
         self._accumulator = accumulator
         self._first: list[GenerateResponse] = []
@@ -131,6 +171,14 @@ class AsyncResponseStream(Coroutine[Any, Any, "AsyncResponseStream"], AsyncItera
     def partial(self) -> Any:
         """With a `response_format`, what is certain by now of the value, as plain JSON values; else None."""
         return self._accumulator.partial
+
+    @property
+    def queue_position(self) -> int | None:
+        """How many requests wait before this one for their turn, at this moment; may be read on any thread.
+
+        None where it does not wait: before the provider has taken it in, once it runs, and where there is no line.
+        """
+        return self._line.position
 
     async def aclose(self) -> None:
         """End the request. Safe to call twice; a closed stream yields nothing more.

@@ -74,8 +74,11 @@ class Engine(Generic[R]):
             self._awaited += number
 
     def position(self, row: R) -> int | None:
-        """Return how many requests wait before this one; None for one that does not wait."""
-        return self._waiting.position(row)
+        """Return how many requests wait before this one; None for one that does not wait.
+
+        May be called on any thread: it is what was true at some moment of the call.
+        """
+        return next((place for place, one in enumerate(list(self._waiting)) if one is row), None)
 
     def add(self, row: R, max_queue: int | None = None) -> None:
         """Take a request in; it joins the running ones at a step to come.

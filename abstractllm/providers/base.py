@@ -22,7 +22,7 @@ from abstractllm.parameters import ModelParameter
 from abstractllm.providers.call import Call
 from abstractllm.providers.request import build_request, instance_config, listed, naming_variable, with_files_read
 from abstractllm.providers.run import Observer, Run, limited, partial_reader
-from abstractllm.streams import AsyncResponseStream, ResponseStream
+from abstractllm.streams import AsyncResponseStream, Line, ResponseStream
 from abstractllm.threads import DaemonThreads, ForkSafeLock
 from abstractllm.types import GenerateRequest, GenerateResponse
 
@@ -148,9 +148,10 @@ class BaseProvider(AbstractLLMInterface):
         """Answer a prompt; see `AbstractLLMInterface.generate`."""
         request = self._checked(prompt, system_prompt, files, stream, tools, params)
         accumulator = ResponseAccumulator(partial_reader(request))
-        deltas = self._sync_deltas(request, accumulator)
+        line = Line()
+        deltas = self._sync_deltas(request, accumulator, line)
         if stream:
-            return ResponseStream(deltas, accumulator)
+            return ResponseStream(deltas, accumulator, line)
         with closing(deltas):
             for _ in deltas:
                 pass
@@ -204,9 +205,10 @@ class BaseProvider(AbstractLLMInterface):
         paths = listed(files)
         request = self._checked(prompt, system_prompt, paths, stream, tools, params, unread=True)
         accumulator = ResponseAccumulator(partial_reader(request))
-        deltas = self._async_deltas(request, accumulator, paths)
+        line = Line()
+        deltas = self._async_deltas(request, accumulator, line, paths)
         if stream:
-            return AsyncResponseStream(deltas, accumulator)
+            return AsyncResponseStream(deltas, accumulator, line)
         return _collect(deltas, accumulator)
 
     def set_config(self, **settings: Any) -> None:
@@ -295,25 +297,26 @@ class BaseProvider(AbstractLLMInterface):
             raise UnsupportedOperationError("This provider is closed; create a new one.", provider=self.name)
 
     def _sync_deltas(
-        self, request: GenerateRequest, accumulator: ResponseAccumulator
+        self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line
     ) -> Generator[GenerateResponse, None, None]:
         """Run the request for a sync caller: in the caller's thread where that can be done, else through the portal.
 
         A blocking generator cannot be interrupted, so a request with limits goes through the portal as well.
         """
         if request.timeout is not None or not self._has("_stream"):
-            yield from portal().iterate(lambda: self._async_deltas(request, accumulator))
+            yield from portal().iterate(lambda: self._async_deltas(request, accumulator, line))
             return
-        with self._run(request, accumulator) as run, closing(_generator(self._stream(request, run.call))) as source:
-            for delta in source:
-                yield run.accept(delta)
+        with self._run(request, accumulator, line) as run:
+            with closing(_generator(self._stream(request, run.call))) as source:
+                for delta in source:
+                    yield run.accept(delta)
             run.finish()
 
     async def _async_deltas(
-        self, request: GenerateRequest, accumulator: ResponseAccumulator, unread: Sequence[File] = ()
+        self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line, unread: Sequence[File] = ()
     ) -> AsyncGenerator[GenerateResponse, None]:
         """Run the request on an event loop; no step of a blocking generator runs there, and no file is read there."""
-        with self._run(request, accumulator, complete=not unread) as run:
+        with self._run(request, accumulator, line, complete=not unread) as run:
             begun = self._after_reading(run, unread) if unread else self._async_source(request, run.call)
             async with (
                 aclosing(begun) as source,
@@ -357,10 +360,11 @@ class BaseProvider(AbstractLLMInterface):
 
     @contextmanager
     def _run(
-        self, request: GenerateRequest, accumulator: ResponseAccumulator, *, complete: bool = True
+        self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line, *, complete: bool = True
     ) -> Iterator[Run]:
         """Follow one request to its end, whichever way it ends; one that is not `complete` yet is started later."""
         run = Run(self.name, request, accumulator, self.observers)
+        line.place = run.call
         self._calls.add(run.call)
         try:
             self._check_open()  # after the call was added: either `close` cancels it, or it is refused here

@@ -29,6 +29,7 @@ class Call:
         self._begun = False
         self._callbacks: deque[Callable[[], None]] = deque()
         self._progress: tuple[int, int] = (0, 0)
+        self._position: Callable[[], int | None] | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -41,6 +42,7 @@ class Call:
         In a child of the process where the request began nothing is called: what would be woken up is not there.
         """
         self._cancelled = True
+        self._position = None  # it may know a model, which a stream that has ended must not keep
         self._call_back()
 
     def _call_back(self) -> None:
@@ -101,3 +103,13 @@ class Call:
     def report_progress(self, done: int, total: int) -> None:
         """Say how much of the prompt is computed."""
         self._progress = (done, total)
+
+    @property
+    def queue_position(self) -> int | None:
+        """How many requests wait before this one; None where it does not wait, or nobody knows."""
+        position = self._position
+        return None if position is None else position()
+
+    def in_line(self, position: Callable[[], int | None]) -> None:
+        """Say how to find out how many requests wait before this one. `position` may be called on any thread."""
+        self._position = None if self._cancelled else position

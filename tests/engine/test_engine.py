@@ -375,6 +375,15 @@ class Crowd(RuleBasedStateMachine):
         assert len(self.runner.entered) <= 2
         assert len(self.engine._active()) <= 4
 
+    @invariant()
+    def positions_count_those_who_wait_before(self) -> None:
+        waiting = sorted(self.engine._waiting, key=lambda row: (-row.priority, self.rows.index(row)))
+        assert [self.engine.position(row) for row in waiting] == list(range(len(waiting)))
+        assert all(self.engine.position(row) is None for row in [*self.engine._active(), *self.ended()])
+
+    def ended(self) -> list[Script]:
+        return [row for row in self.rows if row.ends]
+
     def teardown(self) -> None:
         self.runner.breaks = self.runner.drops_break = 0
         run(self.engine)

@@ -784,3 +784,52 @@ async def test_observers_see_the_request_with_its_files(tmp_path):
 
     assert llm.heard == ["started", "finished"]
     assert all("milk" in event.request.messages[-1].text for event in llm.events)
+
+
+class InLine(BaseProvider):
+    """Stands in a line until the gate is open, though its first word comes at once."""
+
+    name = "in line"
+
+    def __init__(self):
+        super().__init__()
+        self.place = 3
+        self.gate = threading.Event()
+
+    def _stream(self, request, running):
+        running.in_line(lambda: self.place)
+        yield GenerateResponse("a")
+        self.gate.wait()
+        yield END
+
+
+class InLineAsync(InLine):
+    async def _astream(self, request, running):
+        running.in_line(lambda: self.place)
+        yield GenerateResponse("a")
+        await asyncio.to_thread(self.gate.wait)
+        yield END
+
+
+@pytest.mark.parametrize("kind", [InLine, InLineAsync])
+@pytest.mark.parametrize("timeout", [None, 60])
+async def test_a_stream_tells_its_place_in_the_line_while_the_request_runs(kind, timeout):
+    llm = kind()
+    blocking = llm.generate("Hi", stream=True, timeout=timeout)
+    streams = [blocking, llm.generate_async("Hi", stream=True, timeout=timeout)]
+    found = [[stream.queue_position for stream in streams]]
+    next(blocking)
+    await streams[1]
+    for llm.place in (3, 2, None):
+        found.append([stream.queue_position for stream in streams])
+    llm.place = 1
+    llm.gate.set()
+    list(blocking)
+    assert [delta.content async for delta in streams[1]] == ["a", ""]
+    found.append([stream.queue_position for stream in streams])
+    assert found == [[None] * 2, [3] * 2, [2] * 2, [None] * 2, [None] * 2]
+
+
+def test_a_stream_that_nobody_runs_in_a_line_has_no_place():
+    with Sync("a", END) as llm, llm.generate("Hi", stream=True) as stream:
+        assert stream.queue_position is None

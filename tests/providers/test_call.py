@@ -69,3 +69,15 @@ def test_a_provider_says_when_it_has_its_first_token():
     assert not call.begun
     call.first_event()
     assert call.begun
+
+
+def test_a_place_in_the_line_is_known_until_the_end():
+    call = Call()
+    assert call.queue_position is None
+    places = iter([2, 1])
+    call.in_line(lambda: next(places))
+    assert [call.queue_position, call.queue_position] == [2, 1]
+    call.cancel()
+    assert call.queue_position is None
+    call.in_line(lambda: 3)
+    assert call.queue_position is None

@@ -91,6 +91,10 @@ class LoadedModel:
         """Put rows into the batch, or end them with QueueFullError where `max_queue` already wait for a place."""
         mlx_thread().post(lambda: self._enter(rows, max_queue))
 
+    def position(self, row: Answer) -> int | None:
+        """Return how many requests wait before this one; None for one that does not wait. From any thread."""
+        return self._engine.position(row)
+
     def drop(self, rows: Sequence[Answer]) -> None:
         """Take rows out of the batch; those that have ended are left alone."""
         if mlx_thread().alive:

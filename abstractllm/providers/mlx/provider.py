@@ -192,6 +192,7 @@ class MLXProvider(BaseProvider):
         """Put the answers to one request into the batch."""
         shared = SharedSink(sink, len(prepared)) if len(prepared) > 1 else sink
         answers = [Answer(one, call, shared) for one in prepared]
+        call.in_line(lambda: model.position(answers[0]))
         model.submit(answers, self.get_param("max_queue"))
         call.on_cancel(lambda: model.drop(answers))
 

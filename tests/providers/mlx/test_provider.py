@@ -393,6 +393,23 @@ class TestEngine:
             await asyncio.gather(*(ask(number) for number in range(70)))
         assert order.index(69) < 66
 
+    async def test_streams_that_wait_tell_their_places(self, tiny_model: Path) -> None:
+        async with MLXProvider(model=str(tiny_model), max_tokens=3000) as llm:
+            running = [llm.generate_async(f"Story {i}", stream=True) for i in range(32)]
+            await asyncio.gather(*running)
+            assert {stream.queue_position for stream in running} == {None}
+            waiting = [llm.generate_async("And me?", stream=True, priority=priority) for priority in (0, 1)]
+            tasks = [asyncio.ensure_future(stream) for stream in waiting]
+            while None in (places := [stream.queue_position for stream in waiting]):
+                await asyncio.sleep(0)
+            await running.pop().aclose()
+            first = await tasks[1]
+            later = [waiting[1].queue_position, waiting[0].queue_position]
+            tasks[0].cancel()
+            await asyncio.gather(*(stream.aclose() for stream in (*running, first)))
+        assert places == [1, 0]
+        assert later == [None, 0]
+
     @pytest.mark.parametrize("stream", [False, True])
     def test_several_answers_to_one_prompt(self, endless: MLXProvider, stream: bool) -> None:
         options = {"n": 3, "temperature": 1.0, "seed": 11, "max_tokens": 12}
