@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -20,19 +21,12 @@ from abstractllm import (
     Regex,
     embedded,
 )
+from abstractllm.accumulator import join
 from abstractllm.providers.mlx import MLXProvider
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.worker import mlx_thread
 
-EXACT: dict[str, Any] = {"deterministic": True, "max_tokens": 12}
-STAYING: list[dict[str, Any]] = [
-    {"prompt": "What is this?"},
-    {"prompt": "What is that, and why?", "seed": 3},
-    {"prompt": "Tell me a long story. " * 8, "seed": 9, "top_k": 30},
-    {"prompt": "Give me a number.", "response_format": Regex("[0-9]{3,9}"), "seed": 1},
-    {"prompt": "And now?", "stop": ["a", "e"]},
-    {"prompt": "What was it?", "frequency_penalty": 1.5, "temperature": 0.7, "seed": 4},
-]
+from .storm import STAGES, check_nothing_is_left, engine_of, shape, storm
 
 
 @pytest.fixture(scope="module")
@@ -43,63 +37,12 @@ def llm(tiny_model: Path) -> Iterator[MLXProvider]:
         yield provider
 
 
-def engine_of(llm: MLXProvider) -> Any:
-    """The engine under a provider."""
-    return llm._loading(None if llm.get_param("model") is None else llm.get_param("model")).result()._engine
-
-
-def check_nothing_is_left(llm: MLXProvider) -> None:
-    """No place, no row and no task of anybody's."""
-    engine = engine_of(llm)
-    left = mlx_thread().run(lambda: (engine.busy, dict(engine._waiting._numbers), len(engine._runner._lanes))).result()
-    assert left == (False, {}, 1)
-    assert not llm._calls
-
-
-async def leave(llm: MLXProvider, random: Random) -> None:
-    """Ask something, and go at some moment: before it begins, in the prompt, in a compilation, or in the answer."""
-    form = Regex(f"[a-z]{{{random.randint(1, 500)}}}") if random.random() < 0.2 else None
-    words = "word " * random.choice([1, 5, 60])
-    stream = llm.generate_async(words, stream=True, response_format=form, temperature=1.0)
-    if random.random() < 0.5:
-        wanted = random.randint(1, 6)
-        async for _ in stream:
-            wanted -= 1
-            if not wanted:
-                break
-        await stream.aclose()
-        return
-    task = asyncio.ensure_future(llm.generate_async(words, response_format=form))
-    for _ in range(random.choice([0, 1, 3, 40, 200])):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-def shape(answer: GenerateResponse) -> tuple[Any, ...]:
-    return answer.content, answer.finish_reason, answer.stop_string, answer.parsed
-
-
 async def test_hundreds_that_leave_at_any_moment_leave_nothing_behind_and_change_nobodys_answer(
     llm: MLXProvider,
 ) -> None:
-    alone = [shape(await llm.generate_async(**wish, **EXACT)) for wish in STAYING]
-    random = Random(7)
-    leaving = [leave(llm, random) for _ in range(300)]
-    staying = [llm.generate_async(**wish, **EXACT) for wish in STAYING * 10]
-    crowd: list[Awaitable[Any]] = [*leaving, *staying]
-    order = list(range(len(crowd)))
-    random.shuffle(order)
-    results: dict[int, Any] = {}
-
-    async def run(number: int) -> None:
-        results[number] = await crowd[number]
-
-    await asyncio.gather(*(run(number) for number in order))
-    answers = [shape(results[300 + i]) for i in range(len(staying))]
-    assert answers == alone * 10
-    await asyncio.to_thread(check_nothing_is_left, llm)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    left = await storm(llm, leaving=300, staying=60)
+    assert sum(left.values()) == 300
+    assert set(left) == set(STAGES)
 
 
 def damaged_token() -> int:
@@ -127,36 +70,55 @@ def damaged(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
     shutil.rmtree(folder)
 
 
-BAD: dict[str, tuple[dict[str, Any], type[Exception]]] = {
-    "no text fits its grammar": ({"prompt": "x", "response_format": Regex("[^\\s\\S]")}, InvalidParameterError),
-    "a prompt that is too long": ({"prompt": "word " * 600}, ContextWindowExceededError),
-    "scores that are no numbers": ({"prompt": "q"}, GenerationError),
+NEVER = {"logit_bias": {damaged_token(): -100}}
+OTHERS = [{"prompt": f"Tell me more, number {i}.", "seed": i if i % 3 else None, **NEVER} for i in range(31)]
+"""Greedy ones and sampled ones, none of which says what is damaged."""
+
+
+async def fail(llm: MLXProvider, kind: type[Exception], prompt: str, **params: Any) -> None:
+    with pytest.raises(kind):
+        await llm.generate_async(prompt, **params)
+
+
+async def raise_while_reading(llm: MLXProvider) -> None:
+    with contextlib.suppress(KeyError):
+        async for _ in llm.generate_async("Tell me everything.", stream=True, **NEVER):
+            raise KeyError("the reader's own")
+
+
+async def vanish(llm: MLXProvider) -> None:
+    stream = llm.generate_async("Tell me everything.", stream=True, **NEVER)
+    await anext(aiter(stream))
+    del stream
+
+
+BAD: dict[str, Callable[[MLXProvider], Awaitable[None]]] = {
+    "no text fits its grammar": lambda llm: fail(llm, InvalidParameterError, "x", response_format=Regex("[^\\s\\S]")),
+    "a prompt that is too long": lambda llm: fail(llm, ContextWindowExceededError, "word " * 600),
+    "scores that are no numbers": lambda llm: fail(llm, GenerationError, "q"),
+    "a reader that raises": raise_while_reading,
+    "a reader that vanishes": vanish,
 }
 
 
+@pytest.fixture(scope="module")
+def alone(damaged: MLXProvider) -> dict[bool, list[Any]]:
+    """What the others are told when they are alone, computed for themselves or in a batch of one."""
+    return {exact: [shape(damaged.generate(**one, **wanted(exact))) for one in OTHERS] for exact in (True, False)}
+
+
+def wanted(exact: bool) -> dict[str, Any]:
+    return {"max_tokens": 12, "deterministic": exact}
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "in one batch"])
 @pytest.mark.parametrize("name", BAD)
-async def test_one_that_fails_takes_nothing_from_the_others(damaged: MLXProvider, name: str) -> None:
-    wish, kind = BAD[name]
-    never = {"logit_bias": {damaged_token(): -100}}
-    good = [{"prompt": f"Tell me more, number {i}.", "seed": i, **EXACT, **never} for i in range(8)]
-    alone = [shape(await damaged.generate_async(**one)) for one in good]
-    crowd = [damaged.generate_async(f"And what else, {i}?", **never) for i in range(23)]
-    failing = damaged.generate_async(**wish)
-    *answers, failure = await asyncio.gather(
-        *(damaged.generate_async(**one) for one in good), *crowd, failing, return_exceptions=True
-    )
-    assert isinstance(failure, kind)
-    assert [shape(answer) for answer in answers[:8]] == alone
-    assert all(isinstance(answer, GenerateResponse) for answer in answers)
-
-
-async def test_a_reader_that_vanishes_takes_nothing_from_the_others(llm: MLXProvider) -> None:
-    alone = [shape(await llm.generate_async(**wish, **EXACT)) for wish in STAYING]
-    stream = llm.generate_async("Tell me everything.", stream=True)
-    await anext(aiter(stream))
-    del stream
-    answers = await asyncio.gather(*(llm.generate_async(**wish, **EXACT) for wish in STAYING))
-    assert [shape(answer) for answer in answers] == alone
+async def test_one_that_fails_takes_nothing_from_the_31_others(
+    damaged: MLXProvider, alone: dict[bool, list[Any]], name: str, exact: bool
+) -> None:
+    others = [damaged.generate_async(**one, **wanted(exact)) for one in OTHERS]
+    _, *answers = await asyncio.gather(BAD[name](damaged), *others)
+    assert [shape(answer) for answer in answers] == alone[exact]
 
 
 def test_a_loop_that_closes_in_the_middle_frees_its_requests(llm: MLXProvider) -> None:
@@ -168,3 +130,88 @@ def test_a_loop_that_closes_in_the_middle_frees_its_requests(llm: MLXProvider) -
 
     asyncio.run(begin())
     check_nothing_is_left(llm)
+
+
+def test_three_loops_and_two_threads_are_served_in_one_batch(llm: MLXProvider) -> None:
+    wishes = [{"prompt": f"Story number {i}, please.", "max_tokens": 60} for i in range(5)]
+    alone = [shape(llm.generate(**wish)) for wish in wishes]
+    answers: dict[int, Any] = {}
+
+    def ask(i: int) -> None:
+        answer = asyncio.run(collected(llm, wishes[i])) if i < 3 else join(llm.generate(**wishes[i], stream=True))
+        answers[i] = shape(answer)
+
+    begun, gate = threading.Event(), threading.Event()
+    mlx_thread().run(lambda: (begun.set(), gate.wait()))
+    begun.wait()
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(5)]
+    for thread in threads:
+        thread.start()
+    while mlx_thread()._inbox.qsize() < 5:
+        threads[0].join(0.001)
+    gate.set()
+    engine, most = engine_of(llm), 0
+    while most < 5 and any(thread.is_alive() for thread in threads):
+        most = max(most, mlx_thread().run(lambda: len(engine._runner._together.decode.rows)).result())
+    for thread in threads:
+        thread.join()
+    assert most == 5
+    assert [answers[i] for i in range(5)] == alone
+
+
+async def collected(llm: MLXProvider, wish: dict[str, Any]) -> GenerateResponse:
+    return join([delta async for delta in llm.generate_async(**wish, stream=True)])
+
+
+class OnHold:
+    """Keeps the MLX thread from its next step while this lasts."""
+
+    def __init__(self) -> None:
+        self._begun, self._gate = threading.Event(), threading.Event()
+
+    def __enter__(self) -> None:
+        mlx_thread().run(lambda: (self._begun.set(), self._gate.wait()))
+        self._begun.wait()
+
+    def __exit__(self, *error: object) -> None:
+        self._gate.set()
+
+
+async def leave_task(llm: MLXProvider) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(llm.generate_async("And me.", max_tokens=400))
+    while len(await asyncio.wrap_future(mlx_thread().run(engine_of(llm)._active))) < 2:
+        pass
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def leave_stream(llm: MLXProvider) -> AsyncIterator[None]:
+    async with llm.generate_async("And me.", stream=True, max_tokens=400):
+        yield
+
+
+async def leave_blocking_stream(llm: MLXProvider) -> AsyncIterator[None]:
+    with await asyncio.to_thread(llm.generate("And me.", stream=True, max_tokens=400).__enter__):
+        yield
+
+
+@pytest.mark.parametrize("way", [leave_task, leave_stream, leave_blocking_stream])
+async def test_a_request_that_is_cancelled_has_left_before_the_next_step(llm: MLXProvider, way: Any) -> None:
+    engine = engine_of(llm)
+
+    def look() -> tuple[int, int]:
+        """The rows, and how many steps the one that stays has seen."""
+        rows = engine._active()
+        return len(rows), len(rows[0].generated)
+
+    async with llm.generate_async("Tell me all.", stream=True, max_tokens=400):
+        leaving = way(llm)
+        await anext(leaving)
+        with OnHold():
+            before = mlx_thread().run(look)
+            assert await anext(leaving, "gone") == "gone"
+            after = mlx_thread().run(look)
+        (running, steps), (left, steps_then) = before.result(), after.result()
+    assert (running, left) == (2, 1)
+    assert steps_then == steps

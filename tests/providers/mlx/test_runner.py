@@ -245,6 +245,110 @@ def test_a_row_that_breaks_the_step_ends_alone_and_the_others_get_their_tokens(b
     assert [(row.tokens, row.ends) for row in rows] == [(row.tokens, ["length"]) for row in alone]
 
 
+class Failing:
+    """A constraint that lets everything pass, and fails the so manieth time that it is asked."""
+
+    def __init__(self, times: int) -> None:
+        self._times = times
+
+    def copy(self) -> Failing:
+        return Failing(self._times)
+
+    def replay(self, tokens: Any) -> None:
+        for token in tokens:
+            self.accept(token)
+
+    def accept(self, token: int) -> None:
+        self._count()
+
+    def fill(self, mask: Any) -> None:
+        self._count()
+        mask[:] = 0xFFFFFFFF
+
+    def _count(self) -> None:
+        self._times -= 1
+        if self._times < 0:
+            raise ValueError("the constraint is broken")
+
+
+def full_house(bad: Recorder) -> list[Recorder]:
+    """32 rows, among which there is a bad one."""
+    sampled = Sampling(temperature=0.9, seed=3)
+    rows = [Recorder([i + 1] * (i % 5 + 1), 10, sampled if i % 2 else None, exact=i % 4 == 0) for i in range(31)]
+    rows.insert(17, bad)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def solo(bench: Bench) -> list[list[int]]:
+    """What the good ones get alone."""
+    rows = full_house(Recorder([1]))
+    for row in rows:
+        bench.add(row)
+        bench.run()
+    return [row.tokens for row in rows[:17] + rows[18:]]
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 5, "reader", "sampler"])
+def test_one_that_fails_at_any_moment_takes_nothing_from_the_31_others(
+    bench: Bench, solo: list[list[int]], times: int | str
+) -> None:
+    bad = (Clumsy if times == "reader" else Recorder)([4, 5], 10, Broken(1.0) if times == "sampler" else None)
+    bad.constraint = Failing(times) if isinstance(times, int) else None
+    rows = full_house(bad)
+    bench.add(*rows)
+    bench.run()
+
+    assert [type(end) for end in bad.ends] == [GenerationError if isinstance(times, str) else ValueError]
+    assert [(row.tokens, row.ends) for row in rows if row is not bad] == [(tokens, ["length"]) for tokens in solo]
+
+
+class Leader(Recorder):
+    """A row during whose third token somebody else's request is given up."""
+
+    def __init__(self, give_up: Any) -> None:
+        super().__init__([1, 2], max_tokens=12)
+        self._give_up = give_up
+
+    def token(self, token: int, extra: Any) -> bool:
+        if len(self.tokens) == 2:
+            self._give_up()
+        return super().token(token, extra)
+
+
+class Heir(Recorder):
+    """A row that waits for a place, and remembers after which step of its leader it got one."""
+
+    def follow(self, leader: Recorder) -> None:
+        self._leader = leader
+
+    def progress(self, done: int, total: int) -> None:
+        if not hasattr(self, "step"):
+            self.step = len(self._leader.tokens)
+
+
+def test_a_place_is_free_and_taken_one_step_after_its_request_is_given_up_in_a_step(tiny_model: Path) -> None:
+    thread = mlx_thread()
+    engine = thread.run(lambda: engine_of(load_weights(tiny_model, "float32"), rows=2)).result()
+    victim, heir = Recorder([3, 4], max_tokens=12), Heir([5, 6, 7], max_tokens=1)
+    leader = Leader(lambda: thread.post(lambda: engine.drop(victim)))
+    heir.follow(leader)
+
+    def begin() -> None:
+        for row in (leader, victim, heir):
+            engine.add(row)
+        thread.add_engine(engine)
+
+    thread.run(begin).result()
+    while thread.run(lambda: engine.busy).result():
+        pass
+    thread.run(lambda: thread.remove_engine(engine)).result()
+    assert [type(end) for end in victim.ends] == [GenerationError]
+    assert len(victim.tokens) <= 3
+    assert heir.ends == ["length"]
+    assert heir.step - 3 <= 1
+
+
 def test_an_idle_engine_waits_for_those_on_their_way_but_not_for_long(bench: Bench) -> None:
     row = Recorder([1, 2, 3])
     bench.engine.expect(1)

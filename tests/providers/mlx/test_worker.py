@@ -15,27 +15,70 @@ import pytest
 from abstractllm.providers.mlx.worker import mlx_thread
 
 FORK = """
-import os, sys
+import asyncio, os, sys
 from abstractllm import UnsupportedOperationError, create_llm
-llm = create_llm("mlx", max_tokens=2)
-llm.generate("Hello")
+llm = create_llm("mlx", max_tokens=200)
+running = llm.generate("Hello", stream=True)
+next(running)
 child = os.fork()
 if child == 0:
-    try:
-        llm.generate("Hello")
-    except UnsupportedOperationError as error:
-        os._exit(0 if "fork" in str(error) else 1)
-    os._exit(2)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    asks = [
+        lambda: llm.generate("Hello"),
+        lambda: next(llm.generate("Hello", stream=True)),
+        lambda: asyncio.run(llm.generate_async("Hello")),
+        lambda: create_llm("mlx", max_tokens=2).generate("Hello"),
+        lambda: llm.count_tokens("Hello"),
+    ]
+    for number, ask in enumerate(asks, 1):
+        try:
+            ask()
+            os._exit(10 + number)
+        except UnsupportedOperationError as error:
+            if "fork" not in str(error):
+                os._exit(number)
+    os._exit(0)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert [delta.finish_reason for delta in running][-1], "the parent goes on"
+sys.exit(status)
 """
 
 UNFINISHED = """
-from abstractllm import create_llm
+import asyncio, threading
+from abstractllm import Regex, create_llm
 llm = create_llm("mlx", max_tokens=2000)
 stream = llm.generate("Hello", stream=True)
 next(stream)
-print("leaving")
 """
+
+CROWD = """
+async def many():
+    form = Regex("[a-z]{1,400}")
+    asked = [llm.generate_async(f"Say {i}. " * (i + 1), response_format=form if i % 7 == 0 else None) for i in range(60)]
+    await asyncio.gather(*asked, return_exceptions=True)
+
+begun = threading.Event()
+def run():
+    asyncio.run(begin())
+async def begin():
+    asyncio.get_running_loop().call_soon(begun.set)
+    await many()
+threading.Thread(target=run, daemon=True).start()
+begun.wait()
+for _ in range(3):
+    next(stream)
+"""
+
+ENDINGS = {
+    "a stream that nobody reads": UNFINISHED,
+    "a crowd on a loop in a thread": UNFINISHED + CROWD,
+    "a loop that ends with a task under way": UNFINISHED
+    + """
+async def begin():
+    task = asyncio.ensure_future(llm.generate_async("And you?"))
+    await anext(aiter(llm.generate_async("And they?", stream=True)))
+asyncio.run(begin())
+""",
+}
 
 
 NOT_FOUND = """
@@ -144,9 +187,10 @@ def test_a_forked_child_gets_a_typed_error() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("time", range(3))
-def test_a_process_ends_with_a_stream_unfinished(time: int) -> None:
-    result = subprocess.run([sys.executable, "-c", UNFINISHED], timeout=120, capture_output=True, text=True)
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_process_ends_well_with_work_under_way(name: str) -> None:
+    code = ENDINGS[name] + "print('leaving')"
+    result = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "leaving"
