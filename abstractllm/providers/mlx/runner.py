@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Step, length
+from abstractllm.providers.mlx.backend import trim_heap
 from abstractllm.providers.mlx.caches import KVSize, can_be_merged, measured
 from abstractllm.providers.mlx.decode import DecodeBatch
 from abstractllm.providers.mlx.paired import PairedModel
@@ -19,6 +20,9 @@ from abstractllm.providers.mlx.speculative import Proposed, SpeculativeBatch
 
 EXACT_CHUNK = 256
 """Prompt tokens per step of a row that is computed alone: always the same, so that its numbers are too."""
+
+TRIM_EVERY = 32
+"""Steps after which an idle runner gives free pages of the heap back, which takes some milliseconds."""
 
 
 class Computed(Proposed, Prompted, Protocol):
@@ -95,6 +99,7 @@ class MLXRunner(Generic[R]):
         one_by_one = isinstance(model, PairedModel) or not can_be_merged(model)
         self.most_rows = 1 if one_by_one else 1_000_000
         self._size: KVSize | None = None
+        self._untrimmed = 0  # steps
         self._together: _Lane[R] = self._new_lane()
         self._alone: list[_Lane[R]] = []
 
@@ -133,6 +138,7 @@ class MLXRunner(Generic[R]):
 
     def decode(self) -> list[Step[R]]:
         """Return the next token of each running row that has one by now."""
+        self._untrimmed += 1
         return [step for lane in self._lanes if lane.decode.rows for step in lane.decode.step()]
 
     def drop(self, rows: Sequence[R]) -> None:
@@ -153,6 +159,9 @@ class MLXRunner(Generic[R]):
         mx.synchronize()
         mx.clear_cache()
         self._prefixes.save_soon()
+        if self._untrimmed >= TRIM_EVERY:
+            self._untrimmed = 0
+            trim_heap()
 
     def bytes_for(self, rows: int, longest: int) -> int:
         """Return the bytes that the caches of so many rows take, as measured with a prompt of one token."""

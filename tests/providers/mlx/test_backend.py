@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
-from abstractllm.providers.mlx.backend import available_cores, available_memory, version
+from abstractllm.providers.mlx.backend import available_cores, available_memory, trim_heap, version
 
 REPORT = """
 import json, logging, sys
@@ -146,3 +148,26 @@ def test_what_the_machine_has():
 def test_versions():
     assert version("mlx-lm")
     assert version("no-such-distribution") is None
+
+
+def resident() -> int:
+    """The bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc holds on to what is free")
+def test_what_is_free_between_what_stays_goes_back_to_the_system() -> None:
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    blocks = [library.malloc(60_000) for _ in range(2000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 60_000)
+    for number, block in enumerate(blocks):
+        if number % 50:
+            library.free(block)
+    before = resident()
+    trim_heap()
+    assert resident() < before - 80_000_000
+    for block in blocks[::50]:
+        library.free(block)

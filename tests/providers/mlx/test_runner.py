@@ -18,7 +18,7 @@ from abstractllm.errors import GenerationError
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.caches import KVSize, RowCaches, can_be_merged, sizes
 from abstractllm.providers.mlx.loading import load_weights
-from abstractllm.providers.mlx.runner import MLXRunner
+from abstractllm.providers.mlx.runner import TRIM_EVERY, MLXRunner
 from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.providers.mlx.worker import mlx_thread
 
@@ -269,6 +269,14 @@ class Failing:
         self._times -= 1
         if self._times < 0:
             raise ValueError("the constraint is broken")
+
+
+def test_an_idle_runner_has_given_free_memory_back_after_some_steps(bench: Bench) -> None:
+    bench.add(Recorder([1, 2, 3], max_tokens=TRIM_EVERY + 5))
+    bench.run(TRIM_EVERY)
+    assert bench.engine._runner._untrimmed > 0
+    bench.run()
+    assert bench.engine._runner._untrimmed == 0
 
 
 def full_house(bad: Recorder) -> list[Recorder]:
