@@ -63,3 +63,13 @@ def check_calls(answer: GenerateResponse, face: str) -> None:
         require(isinstance(made.arguments, Mapping), f"{face}: arguments are {made.arguments!r}, not a mapping.")
     names = [made.id for made in answer.tool_calls]
     require(all(names) and len(set(names)) == len(names), f"{face}: tool calls need ids of their own: {names}.")
+
+
+def check_logprobs(answer: GenerateResponse, top: int, face: str) -> None:
+    """Check log-probabilities that were asked for, with at most `top` alternatives each."""
+    require(bool(answer.logprobs) or not answer.content, f"{face}: logprobs were asked for, and none came.")
+    for one in answer.logprobs:
+        ranked = [other.logprob for other in one.top]
+        require(one.logprob <= 0, f"{face}: the logprob of {one.token!r} is {one.logprob}, above 0.")
+        require(len(ranked) <= top, f"{face}: {one.token!r} has {len(ranked)} alternatives, and {top} were asked for.")
+        require(ranked == sorted(ranked, reverse=True), f"{face}: the alternatives of {one.token!r} are not in order.")

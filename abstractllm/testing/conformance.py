@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
-from typing import Any, ClassVar
+from contextlib import aclosing
 
 from abstractllm.accumulator import join
 from abstractllm.capabilities import ModelCapability
@@ -18,15 +17,17 @@ from abstractllm.errors import (
     UnsupportedFeatureError,
     UnsupportedOperationError,
 )
-from abstractllm.interface import AbstractLLMInterface, Tool
+from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.base import BaseProvider
+from abstractllm.testing.asking import supports
 from abstractllm.testing.checks import check_answer, check_calls, check_delta, check_same, check_whole, require
-from abstractllm.testing.faces import Answer, Face, ask, ask_async, call, refused, within
+from abstractllm.testing.faces import Answer, Face, ask, ask_async, call, refused
+from abstractllm.testing.features import FeatureRules
 from abstractllm.testing.requests import IMPOSSIBLE, lacking
 from abstractllm.types import GenerateResponse, Message
 
 
-class ProviderConformance:
+class ProviderConformance(FeatureRules):
     """The rules for providers: subclass it, write `make`, and pytest runs one test for each rule.
 
         class TestMine(ProviderConformance):
@@ -36,42 +37,6 @@ class ProviderConformance:
     A rule that asks for something the provider declares that it lacks has nothing to check and passes. A broken rule
     raises AssertionError, which says what was expected. No answer may take longer than `patience` seconds.
     """
-
-    prompt: ClassVar[str] = "Count from one to five, in words."
-    """What is asked; the answer should be of several tokens."""
-
-    other_prompts: ClassVar[Sequence[str]] = ("Name three colours.", "What is the capital of France?", "Say hello.")
-    """What is asked at the same time as `prompt` where calls run side by side."""
-
-    tool_prompt: ClassVar[str | None] = None
-    """A prompt that the model answers with a call of one of `tools`; None where that cannot be relied upon."""
-
-    tools: ClassVar[Sequence[Tool]] = ()
-    """Tools for `tool_prompt`."""
-
-    params: ClassVar[Mapping[str, Any]] = {}
-    """Parameters of every call, such as `{"temperature": 0}` for answers that do not change."""
-
-    deterministic: ClassVar[bool] = True
-    """Whether one request, with `params`, always gets one answer. False leaves out the rules that compare answers."""
-
-    patience: ClassVar[float] = 60.0
-    """Seconds after which waiting for an answer counts as hanging."""
-
-    def make(self) -> AbstractLLMInterface:
-        """Return a new provider, ready to be asked. Each rule makes its own and closes it."""
-        raise NotImplementedError("Write make(self), which returns a new provider.")
-
-    def make_failing(self) -> AbstractLLMInterface | None:
-        """Return a provider whose work fails, such as one of a server that is not there; None leaves the rule out."""
-        return None
-
-    def make_waiting(self, gate: threading.Event) -> AbstractLLMInterface | None:
-        """Return a provider that waits for `gate` before it answers, in the way it waits for its backend.
-
-        A provider that blocks a thread calls `gate.wait()` in `_stream`. None leaves the rule out.
-        """
-        return None
 
     # One answer.
 
@@ -191,7 +156,7 @@ class ProviderConformance:
     def test_max_tokens_is_kept(self) -> None:
         """`max_tokens=1` gives one token, and the finish_reason "length" where there would have been more."""
         with self._provider() as llm:
-            if not _supports(llm, "max_tokens"):
+            if not supports(llm, "max_tokens"):
                 return
             whole = self._ask(llm, Face.WHOLE).whole
             for face in self._faces(llm):
@@ -206,7 +171,7 @@ class ProviderConformance:
     def test_stop_strings_are_kept(self) -> None:
         """With `stop`, the answer is the text before that string, which `stop_string` names."""
         with self._provider() as llm:
-            if not self.deterministic or not _supports(llm, "stop"):
+            if not self.deterministic or not supports(llm, "stop"):
                 return
             whole = self._ask(llm, Face.WHOLE).whole.content
             stop = whole[len(whole) // 2 :][:3]
@@ -308,30 +273,7 @@ class ProviderConformance:
             for face in self._faces(llm):
                 refused(UnsupportedOperationError, llm, face, self.prompt, **self.params)
 
-    # How the rules ask.
-
-    @contextmanager
-    def _provider(self) -> Iterator[AbstractLLMInterface]:
-        llm = self.make()
-        try:
-            yield llm
-        finally:
-            llm.close()
-
-    def _within(self, what: str, work: Any) -> Any:
-        return within(self.patience, what, work)
-
-    def _faces(self, llm: AbstractLLMInterface) -> list[Face]:
-        streams = llm.get_capabilities().get(ModelCapability.STREAMING) is not False
-        return [face for face in Face if streams or not face.streams]
-
-    def _streams(self, llm: AbstractLLMInterface) -> list[Face]:
-        return [face for face in self._faces(llm) if face.streams]
-
-    def _ask(self, llm: AbstractLLMInterface, face: Face, prompt: str | None = None, **arguments: Any) -> Answer:
-        asked = self.prompt if prompt is None else prompt
-        answer: Answer = self._within(face.value, lambda: ask(llm, face, asked, **{**self.params, **arguments}))
-        return answer
+    # How these rules ask.
 
     def _in_threads(self, llm: AbstractLLMInterface, prompts: Sequence[str]) -> list[Answer]:
         with ThreadPoolExecutor(len(prompts)) as threads:
@@ -440,7 +382,3 @@ def _check_no_task() -> None:
 def _has_both(llm: AbstractLLMInterface) -> bool:
     primitives = ("_stream", "_astream")
     return all(getattr(type(llm), name, None) not in (None, getattr(BaseProvider, name)) for name in primitives)
-
-
-def _supports(llm: AbstractLLMInterface, parameter: str) -> bool:
-    return parameter in getattr(llm, "parameters", ())

@@ -71,3 +71,14 @@ def lacking(llm: AbstractLLMInterface) -> Iterator[Mapping[str, Any]]:
         if name not in supported:
             yield arguments
     yield {"options": {"no_such_option": 1}}
+
+
+_WITH_RULES = {"max_tokens", "stop", "n", "logprobs", "top_logprobs", "tool_choice", "response_format"}
+"""Parameters whose effect is looked at by a rule of their own."""
+
+
+def declared(llm: AbstractLLMInterface) -> Iterator[Mapping[str, Any]]:
+    """Yield the arguments of calls with each parameter that the provider declares, and of which only that is known."""
+    for name, arguments in _SAMPLES.items():
+        if name in getattr(llm, "parameters", ()) and name not in _WITH_RULES:
+            yield arguments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from dataclasses import replace
 from typing import ClassVar
@@ -12,12 +13,13 @@ import pytest
 
 from abstractllm.capabilities import ModelCapability
 from abstractllm.errors import GenerationError
+from abstractllm.messages import to_messages
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.echo import EchoProvider, Reply
 from abstractllm.providers.request import build_request
 from abstractllm.streams import ResponseStream
 from abstractllm.testing import ProviderConformance
-from abstractllm.types import GenerateRequest, GenerateResponse, ToolCall, Usage
+from abstractllm.types import GenerateRequest, GenerateResponse, Message, TokenLogprob, ToolCall, Usage
 
 TOOL = {
     "name": "add",
@@ -31,7 +33,10 @@ class Words(BaseProvider):
     """Keeps every rule: says the prompt back, word by word; asks for tools when it is given some."""
 
     name = "words"
-    parameters = frozenset({"max_tokens", "stop", "temperature"})
+    parameters = frozenset({"max_tokens", "stop", "temperature", "seed", "n", "logprobs", "top_logprobs"}) | {
+        "tool_choice",
+        "response_format",
+    }
 
     def get_capabilities(self):
         return {
@@ -44,20 +49,37 @@ class Words(BaseProvider):
             ModelCapability.DOCUMENTS: False,
         }
 
+    def count_tokens(self, messages, tools=None):
+        turns = [Message("user", messages)] if isinstance(messages, str) else to_messages(messages)
+        return sum(len(turn.text.split()) for turn in turns)
+
     def deltas(self, request: GenerateRequest) -> list[GenerateResponse]:
-        text, stop_string = self.cut(request.messages[-1].text, request)
+        return [replace(delta, choice=number) for number in range(request.n) for delta in self.answer(request)]
+
+    def answer(self, request: GenerateRequest) -> list[GenerateResponse]:
+        text, stop_string = self.cut(self.text(request), request)
         words = text.split(" ")
         pieces = [word + " " for word in words[:-1]] + [word for word in words[-1:] if word]
         taken = pieces[: request.max_tokens]
-        calls = CALLS if request.tools else ()
+        calls = self.calls(request)
         reason = "tool_calls" if calls else "length" if len(taken) < len(pieces) else "stop"
         end = GenerateResponse(
             tool_calls=calls,
             finish_reason=reason,
-            usage=Usage(sum(len(turn.text.split()) for turn in request.messages), len(taken)),
+            usage=Usage(self.count_tokens(request.messages), len(taken)),
             stop_string=stop_string,
         )
-        return [*(GenerateResponse(content=piece) for piece in taken), end]
+        return [*(GenerateResponse(piece, logprobs=self.scores(piece, request)) for piece in taken), end]
+
+    def text(self, request: GenerateRequest) -> str:
+        return '{"yes":true}' if request.response_format else request.messages[-1].text
+
+    def calls(self, request: GenerateRequest) -> tuple[ToolCall, ...]:
+        return CALLS if request.tools and request.tool_choice != "none" else ()
+
+    def scores(self, piece: str, request: GenerateRequest) -> tuple[TokenLogprob, ...]:
+        top = [TokenLogprob(piece, -1.0 - place, piece.encode()) for place in range(request.top_logprobs or 0)]
+        return (TokenLogprob(piece, -1.0, piece.encode(), tuple(top)),) if request.logprobs else ()
 
     def cut(self, text: str, request: GenerateRequest) -> tuple[str, str | None]:
         for stop in request.stop:
@@ -139,7 +161,7 @@ class TestScriptedEcho(ProviderConformance):
         return EchoProvider(replies=self.answer)
 
     def answer(self, request):
-        if request.tools:
+        if request.tools and request.tool_choice != "none":
             return Reply("Let me see.", reasoning="Numbers.", tool_calls=CALLS)
         return Reply(f"You said: {request.messages[-1].text}", reasoning="Easy.", chunk=2, delay=0.0001)
 
@@ -164,6 +186,8 @@ class TestUnpredictable(Rules):
     class provider(Blocking):
         def deltas(self, request):
             first, *rest = super().deltas(request)
+            if request.response_format:
+                return [first, *rest]
             return [replace(first, content=f"{id(object())} {threading.get_ident()} {first.content}"), *rest]
 
 
@@ -183,6 +207,9 @@ class TestWithoutStreams(Rules):
 
 
 class WithoutPromptTokens(Blocking):
+    def count_tokens(self, messages, tools=None):
+        return 0
+
     def deltas(self, request):
         *rest, last = super().deltas(request)
         return [*rest, replace(last, usage=Usage(0, last.usage.completion_tokens))]
@@ -217,7 +244,7 @@ class OtherUsage(Blocking):
 
     async def changed(self, result):
         answer = await result
-        return replace(answer, usage=Usage(99, answer.usage.completion_tokens))
+        return replace(answer, usage=Usage(answer.usage.prompt_tokens + 99, answer.usage.completion_tokens))
 
 
 class TwoMinds(Both):
@@ -369,7 +396,96 @@ class NeverCloses(Blocking):
         pass
 
 
+class RefusesSeeds(Blocking):
+    def answer(self, request):
+        if request.seed == 7:
+            raise GenerationError("A seed was given, and there is none.")
+        return super().answer(request)
+
+
+class OneAnswer(Blocking):
+    def deltas(self, request):
+        return super().deltas(replace(request, n=1))
+
+
+class PositiveLogprobs(Blocking):
+    def scores(self, piece, request):
+        return tuple(replace(one, logprob=-one.logprob) for one in super().scores(piece, request))
+
+
+class OwnSeeds(Blocking):
+    """Takes a seed and draws as it likes."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawn = 0
+
+    def text(self, request):
+        self.drawn += 1
+        return f"{self.drawn} draws" if request.seed == 17 else super().text(request)
+
+
+class Formless(Blocking):
+    def text(self, request):
+        return '{"yes":"perhaps"}' if request.response_format else super().text(request)
+
+    def _checked(self, *args, **kwargs):
+        request = super()._checked(*args, **kwargs)
+        return request if request.response_format is None else replace(request, response_format=AnyForm())
+
+
+class AnyForm:
+    """Takes any JSON for what was asked for."""
+
+    kind = "json"
+
+    def parse(self, text):
+        return json.loads(text)
+
+    def partial(self, text):
+        return None
+
+
+class AlwaysCalls(Blocking):
+    def calls(self, request):
+        return CALLS if request.tools else ()
+
+
+class CountsLetters(Blocking):
+    def count_tokens(self, messages, tools=None):
+        return super().count_tokens(messages) if not isinstance(messages, str) else len(messages)
+
+
+class BlindToFiles(Blocking):
+    def deltas(self, request):
+        *turns, last = request.messages
+        said = last.content if isinstance(last.content, str) else last.content[-1].text
+        return super().deltas(replace(request, messages=(*turns, replace(last, content=said))))
+
+
+class PatientWithoutEnd(Blocking):
+    """The provider itself is fine; the one that waits knows no deadline."""
+
+
+class Timeless(Gated):
+    def _checked(self, *args, **kwargs):
+        return replace(super()._checked(*args, **kwargs), timeout=None)
+
+    def _stream(self, request, call):
+        self.gate.wait(0.02)
+        yield from self.deltas(request)
+
+
 BROKEN: dict[str, type[BaseProvider]] = {
+    "declared_parameters_are_taken": RefusesSeeds,
+    "n_gives_so_many_answers": OneAnswer,
+    "logprobs_are_those_of_the_answer": PositiveLogprobs,
+    "a_seed_repeats_an_answer": OwnSeeds,
+    "a_response_format_is_kept": Formless,
+    "tool_choice_is_obeyed": AlwaysCalls,
+    "tokens_are_counted_as_they_are_used": CountsLetters,
+    "text_files_are_read": BlindToFiles,
+    "a_deadline_ends_the_request": PatientWithoutEnd,
     "a_whole_answer_is_complete": WithoutPromptTokens,
     "deltas_are_typed": UntypedDeltas,
     "the_last_delta_ends_the_answer": UsageTwice,
@@ -405,11 +521,12 @@ class BrokenRules(Rules):
         return RaisesAsItLikes() if self.provider is UntypedFailure else Failing()
 
     def make_waiting(self, gate):
-        return BlocksTheLoop(gate) if self.provider is GatedWithoutThread else Gated(gate)
+        waiting = {GatedWithoutThread: BlocksTheLoop, PatientWithoutEnd: Timeless}
+        return waiting.get(self.provider, Gated)(gate)
 
 
 def rules() -> list[str]:
-    return sorted(name.removeprefix("test_") for name in vars(ProviderConformance) if name.startswith("test_"))
+    return sorted(name.removeprefix("test_") for name in dir(ProviderConformance) if name.startswith("test_"))
 
 
 def broken_rules(suite: ProviderConformance) -> set[str]:

@@ -53,7 +53,8 @@ next(stream)
 CROWD = """
 async def many():
     form = Regex("[a-z]{1,400}")
-    asked = [llm.generate_async(f"Say {i}. " * (i + 1), response_format=form if i % 7 == 0 else None) for i in range(60)]
+    forms = [form if i % 7 == 0 else None for i in range(60)]
+    asked = [llm.generate_async(f"Say {i}. " * (i + 1), response_format=forms[i]) for i in range(60)]
     await asyncio.gather(*asked, return_exceptions=True)
 
 begun = threading.Event()
