@@ -8,11 +8,12 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from abstractllm.providers.mlx import MLXProvider
-from abstractllm.providers.mlx.backend import import_mlx
+from abstractllm.providers.mlx.backend import import_mlx, trim_heap
 from abstractllm.providers.mlx.worker import mlx_thread
 
 from ..providers.mlx.storm import STAGES, check_nothing_is_left, engine_of, storm
@@ -20,7 +21,7 @@ from .conftest import PREFIX_BYTES
 from .traffic import Traffic
 
 MOST_GROWTH = 0.02
-"""By how much the memory of the process may grow after the first requests."""
+"""By how much the memory of the process may grow after the first requests, by the median of the second half."""
 
 PARTS = 10
 """How often it is looked at afterwards."""
@@ -38,8 +39,12 @@ class Memory:
 
     @classmethod
     def of(cls, llm: MLXProvider) -> Memory:
-        """Measure, once everything has come to rest."""
+        """Measure, once everything has come to rest and what is free has been given back.
+
+        An idle runner gives it back too, but not after every step; what is free by then would only blur the picture.
+        """
         gc.collect()
+        mlx_thread().run(trim_heap).result()
         active, free, prefixes = mlx_thread().run(lambda: _of_mlx(llm)).result()
         return cls(_resident(), active, free, prefixes, len(gc.get_objects()))
 
@@ -72,10 +77,11 @@ async def test_memory_does_not_grow_with_the_requests(llm: MLXProvider, pytestco
         measured.append(await asyncio.to_thread(Memory.of, llm))
         print(f"{traffic.made.total():8,} {measured[-1]}", flush=True)
     print(dict(traffic.made))
-    first, last = measured[0], measured[-1]
+    first, later = measured[0], median(one.resident for one in measured[-PARTS // 2 :])
     assert first.prefixes > 0.8 * PREFIX_BYTES, "measured too early: the kept prefixes still grow; ask more"
-    assert last.prefixes <= PREFIX_BYTES
-    assert last.resident <= first.resident * (1 + MOST_GROWTH)
+    assert max(one.prefixes for one in measured) <= PREFIX_BYTES
+    print(f"growth: {later / first.resident - 1:+.2%}")
+    assert later <= first.resident * (1 + MOST_GROWTH)
 
 
 async def test_a_storm(llm: MLXProvider, pytestconfig: pytest.Config) -> None:

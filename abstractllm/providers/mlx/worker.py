@@ -226,10 +226,10 @@ class MLXThread:
         Runs on the watchdog's thread. The hung work may end one day; nothing is done after it.
         """
         self._broken = error = _hung(self._step_timeout)
-        logger.critical("%s It is here:\n%s", error.message, _place(self._thread))
-        self._ended.set()
         for reader in list(self._readers):
             reader.abandon(copy.copy(error))
+        logger.critical("%s It is here:\n%s", error.message, _place(self._thread))
+        self._ended.set()
         while True:
             call = self._inbox.get()
             if isinstance(call, _Work):

@@ -96,12 +96,12 @@ class Waiting:
         self.told.set_result(error)
 
 
-def stuck_thread(*engines: Stuck) -> MLXThread:
-    """A thread of its own, which hangs in the first engine's step."""
+def hang(engine: Stuck, reader: Waiting) -> MLXThread:
+    """Return a thread that has been given up, since it hung in the engine's step while somebody was waiting."""
     thread = MLXThread(step_timeout=0.01)
-    for engine in engines:
-        thread.run(lambda engine=engine: thread.add_engine(engine))
-    assert engines[0].begun.wait(60)
+    with thread.waiting(reader):
+        thread.run(lambda: thread.add_engine(engine))
+        assert thread._ended.wait(60)
     return thread
 
 
@@ -135,17 +135,14 @@ async def test_when_a_step_hangs_everybody_is_told_once_and_nothing_is_done_any_
 
 def test_a_hung_step_is_noticed_without_help() -> None:
     engine, reader = Stuck(), Waiting()
-    thread = stuck_thread(engine)
-    with thread.waiting(reader):
-        assert "hung" in str(reader.told.result(60))
+    hang(engine, reader)
+    assert "hung" in str(reader.told.result(0))
     engine.gate.set()
 
 
 def test_the_log_says_where_it_hangs(caplog: pytest.LogCaptureFixture) -> None:
     engine, reader = Stuck(), Waiting()
-    thread = stuck_thread(engine)
-    with thread.waiting(reader):
-        reader.told.result(60)
+    hang(engine, reader)
     assert "self.gate.wait()" in caplog.text
     engine.gate.set()
 
@@ -217,6 +214,7 @@ from abstractllm.providers.mlx.worker import mlx_thread
 
 llm, events = MLXProvider(max_tokens=500), []
 llm.generate("Hello", max_tokens=1)
+endless = {"logit_bias": {token: -100 for token in llm._loading(None).result().tokenizer.stop_tokens}}
 engine, gate, steps = llm._loading(None).result()._engine, threading.Event(), [0]
 decode = engine._runner.decode
 def stuck():
@@ -237,12 +235,12 @@ def ask(call):
     raise AssertionError("it answered")
 
 async def many():
-    asked = [llm.generate_async(f"Say {i}.", n=1 + i % 2) for i in range(40)]
+    asked = [llm.generate_async(f"Say {i}.", n=1 + i % 2, **endless) for i in range(40)]
     for error in await asyncio.gather(*asked, return_exceptions=True):
         assert isinstance(error, UnsupportedOperationError), error
 
 threads = [threading.Thread(target=ask, args=(call,)) for call in (
-    lambda: llm.generate("Hi"), lambda: list(llm.generate("Hi", stream=True)))]
+    lambda: llm.generate("Hi", **endless), lambda: list(llm.generate("Hi", stream=True, **endless)))]
 for thread in threads:
     thread.start()
 asyncio.run(many())
