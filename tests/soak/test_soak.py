@@ -21,7 +21,7 @@ from .conftest import PREFIX_BYTES
 from .traffic import Traffic
 
 MOST_GROWTH = 0.02
-"""By how much the memory of the process may grow after the first requests, by the median of the second half."""
+"""By how much the memory of the process may grow after the first requests, by medians of three and five."""
 
 PARTS = 10
 """How often it is looked at afterwards."""
@@ -68,7 +68,9 @@ def _resident() -> int:
 
 
 async def test_memory_does_not_grow_with_the_requests(llm: MLXProvider, pytestconfig: pytest.Config) -> None:
+    """A burst comes first, so that all threads that prepare requests are there: each takes some 0.1 MB for good."""
     number, settled = pytestconfig.getoption("requests"), pytestconfig.getoption("settled")
+    await asyncio.gather(*(llm.generate_async("Hi", max_tokens=1) for _ in range(3 * llm.max_threads)))
     traffic, measured = Traffic(llm, seed=1), []
     print("\nrequests resident   active     free prefixes MiB, objects")
     for part in [settled, *[(number - settled) // PARTS] * PARTS]:
@@ -77,11 +79,11 @@ async def test_memory_does_not_grow_with_the_requests(llm: MLXProvider, pytestco
         measured.append(await asyncio.to_thread(Memory.of, llm))
         print(f"{traffic.made.total():8,} {measured[-1]}", flush=True)
     print(dict(traffic.made))
-    first, later = measured[0], median(one.resident for one in measured[-PARTS // 2 :])
-    assert first.prefixes > 0.8 * PREFIX_BYTES, "measured too early: the kept prefixes still grow; ask more"
+    first, later = (median(one.resident for one in some) for some in (measured[:3], measured[-PARTS // 2 :]))
+    assert measured[0].prefixes > 0.8 * PREFIX_BYTES, "measured too early: the kept prefixes still grow; ask more"
     assert max(one.prefixes for one in measured) <= PREFIX_BYTES
-    print(f"growth: {later / first.resident - 1:+.2%}")
-    assert later <= first.resident * (1 + MOST_GROWTH)
+    print(f"growth: {later / first - 1:+.2%}")
+    assert later <= first * (1 + MOST_GROWTH)
 
 
 async def test_a_storm(llm: MLXProvider, pytestconfig: pytest.Config) -> None:
