@@ -4,8 +4,8 @@
 
 Each contestant answers the same prompts greedily and is made to run to the same number of tokens (the end token is
 switched off for all). We keep no prefixes here, since nobody else does from round to round. (a) is the usual async
-wrapper, (b) `mlx_lm.batch_generate` on all prompts at once, which neither streams nor is async, (c) one request after
-another with `mlx_lm.stream_generate`.
+wrapper, (b) `mlx_lm.batch_generate` on all prompts at once, which neither streams nor is async, so that our whole answers
+are there to compare with it, (c) one request after another with `mlx_lm.stream_generate`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,19 @@ class Contest:
             assert response is not None
             assert response.usage is not None
             return response.usage.completion_tokens
+
+        async def all_of_them() -> int:
+            return sum(await asyncio.gather(*(one(text) for text in self.texts)))
+
+        return self._rate(lambda: asyncio.run(all_of_them()))
+
+    def whole(self) -> float:
+        """Ask all prompts at once through `generate_async`, for whole answers as those of (b)."""
+
+        async def one(text: str) -> int:
+            usage = (await self.llm.generate_async(text, max_tokens=self.tokens)).usage
+            assert usage is not None
+            return usage.completion_tokens
 
         async def all_of_them() -> int:
             return sum(await asyncio.gather(*(one(text) for text in self.texts)))
@@ -108,6 +121,7 @@ def _contest(name: str, path: Path, streams: int, tokens: int, rounds: int) -> N
     results = interleave(
         {
             "ours": contest.ours,
+            "ours, whole answers": contest.whole,
             "(a) usual async wrapper": contest.pattern,
             "(b) batch_generate": contest.batch,
             "(c) one after another": contest.sequential,
