@@ -4,8 +4,8 @@
 
 Each contestant answers the same prompts greedily and is made to run to the same number of tokens (the end token is
 switched off for all). We keep no prefixes here, since nobody else does from round to round. (a) is the usual async
-wrapper, (b) `mlx_lm.batch_generate` on all prompts at once, which neither streams nor is async, so that our whole answers
-are there to compare with it, (c) one request after another with `mlx_lm.stream_generate`.
+wrapper, (b) `mlx_lm.batch_generate` on all prompts at once, which neither streams nor is async: to be compared with our
+whole answers, (c) one request after another with `mlx_lm.stream_generate`.
 """
 
 from __future__ import annotations
