@@ -65,7 +65,7 @@ def load_weights(path: Path, dtype: str) -> Any:
         convert(model, dtype)
         if on_cpu(mx):
             lay_out_for_blas(model, load_blas())
-            _tabulate(model, context_window(config))
+            _quicken(model, context_window(config))
         mx.eval(model.parameters())
         _keep_wired(mx)
     except AbstractLLMError:
@@ -75,10 +75,13 @@ def load_weights(path: Path, dtype: str) -> Any:
     return model
 
 
-def _tabulate(model: Any, window: int | None) -> None:
+def _quicken(model: Any, window: int | None) -> None:
+    """Replace what MLX computes in many small operations on the CPU."""
+    from abstractllm.providers.mlx.attention import quicken_attention
     from abstractllm.providers.mlx.rotation import tabulate_rotations
 
     tabulate_rotations(model, window)
+    quicken_attention(model)
 
 
 def _keep_wired(mx: Any) -> None:

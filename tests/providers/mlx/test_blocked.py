@@ -15,6 +15,7 @@ from mlx import nn  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 from mlx_lm.utils import load_model  # noqa: E402
 
+from abstractllm.providers.mlx.attention import attend, quicken_attention  # noqa: E402
 from abstractllm.providers.mlx.blocked import (  # noqa: E402
     FEW_ROWS,
     NARROWEST,
@@ -24,6 +25,7 @@ from abstractllm.providers.mlx.blocked import (  # noqa: E402
     cut_into_blocks,
     number_of_blocks,
 )
+from abstractllm.providers.mlx.caches import RowCaches  # noqa: E402
 from abstractllm.providers.mlx.rotation import TabulatedRotation, table_of, tabulate_rotations  # noqa: E402
 
 AVX512 = Blas("libopenblas.so.0", core="SkylakeX")
@@ -111,6 +113,30 @@ def test_rotations_that_no_table_can_have_are_left_alone() -> None:
     assert [type(layer).__name__ for layer in model.layers] == ["RoPE", "TabulatedRotation", "TabulatedRotation"]
     halves = mx.random.normal((1, 1, 1, 64))  # of which only the first 32 are rotated
     assert mx.array_equal(model.layers[2](halves, offset=3), nn.RoPE(32)(halves, offset=3))
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (8, 2), (6, 1)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_of_one_token_is_that_of_mlx(heads: tuple[int, int], masked: bool) -> None:
+    queries, kept = mx.random.normal((3, heads[0], 1, 16)) * 5, (3, heads[1], 40, 16)
+    keys, values = mx.random.normal(kept), mx.random.normal(kept)
+    mask = (mx.arange(40) >= mx.array([0, 7, 39])[:, None])[:, None, None, :] if masked else None
+    expected = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=0.25, mask=mask)
+    assert mx.allclose(attend(queries, keys, values, 0.25, mask).reshape(expected.shape), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_llama_decodes_with_quick_attention_as_before(rows: int) -> None:
+    plain, _ = load_model(embedded.PATH)
+    quick, _ = load_model(embedded.PATH)
+    quicken_attention(quick)
+    scores = []
+    for model in (plain, quick):
+        model.set_dtype(mx.float32)
+        caches = RowCaches.new(model, rows).layers
+        scores.append([model(mx.full((rows, count), 7), cache=caches) for count in (9, 1, 1)])
+    assert type(quick.layers[0].self_attn) is not type(plain.layers[0].self_attn)
+    assert all(mx.allclose(one, other, atol=1e-4) for one, other in zip(*scores, strict=True))
 
 
 def test_a_model_in_blocks_scores_as_before() -> None:
