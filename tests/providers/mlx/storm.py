@@ -92,14 +92,17 @@ class Storm:
         await stream.aclose()
 
     async def usher(self) -> None:
-        """Show everybody out whose stage has come or is past."""
+        """Show everybody out whose stage has come or is past.
+
+        With pauses: a loop without any would keep the MLX thread from the interpreter's lock.
+        """
         while True:
             for guest in list(self._guests):
                 stream, form, stage, time = guest
                 if STAGES.index(stage_of(stream, form)) >= STAGES.index(stage):
                     time.set()
                     self._guests.remove(guest)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.0005)
 
 
 async def storm(llm: MLXProvider, leaving: int, staying: int, seed: int = 7) -> Counter[str]:
