@@ -46,12 +46,17 @@ def table_of(rope: nn.RoPE, positions: int) -> mx.array:
 
 
 class TabulatedRotation(nn.Module):  # type: ignore[misc]
-    """Rotates one token of each row by a table, and more than one as the layer in whose place it is."""
+    """Rotates one token of each row by a table, and more than one as the layer in whose place it is.
+
+    Of several rows, those that are beyond the table are rotated as at its last position; it reaches to the end of the
+    context, where answers end.
+    """
 
     def __init__(self, rope: nn.RoPE, table: mx.array) -> None:
         super().__init__()
         self._rope = rope
         self._dims = rope.dims
+        self._last = table.shape[1] - 1
         self._tables = [table[0], table[1]]
         mx.eval(self._tables)
         self._swap = _half_turn(rope.dims)
@@ -60,7 +65,8 @@ class TabulatedRotation(nn.Module):  # type: ignore[misc]
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
         """Return x (rows, heads, tokens, dims) rotated by the positions from `offset` on, one for all rows or each."""
-        if x.shape[-2] != 1 or x.shape[-1] != self._dims or x.dtype != mx.float32:
+        far = isinstance(offset, int) and offset > self._last
+        if far or x.shape[-2] != 1 or x.shape[-1] != self._dims or x.dtype != mx.float32:
             rotated: mx.array = self._rope(x, offset=offset)
             return rotated
         cosines, sines = self._rows_at(offset)
@@ -71,7 +77,8 @@ class TabulatedRotation(nn.Module):  # type: ignore[misc]
         if self._offset is offset:
             self._offset = None  # an array could have been changed in its place when the next step asks
             return self._rows
-        self._offset, self._rows = offset, [_rows(table, offset) for table in self._tables]
+        places = offset if isinstance(offset, int) else mx.minimum(offset, self._last)  # MLX checks no bounds
+        self._offset, self._rows = offset, [_rows(table, places) for table in self._tables]
         return self._rows
 
 

@@ -104,6 +104,13 @@ def test_a_rotation_from_the_table_is_the_computed_one_to_the_last_bit(rope: nn.
             assert mx.array_equal(tabulated(x, offset=place), rope(x, offset=place))
 
 
+def test_nothing_is_read_beyond_the_table() -> None:
+    rope = nn.RoPE(32)
+    tabulated, x = TabulatedRotation(rope, table_of(rope, 100)), mx.random.normal((2, 4, 1, 32))
+    assert mx.array_equal(tabulated(x, offset=100), rope(x, offset=100))
+    assert mx.array_equal(tabulated(x, offset=mx.array([99, 5000])), rope(x, offset=99))
+
+
 def test_rotations_that_no_table_can_have_are_left_alone() -> None:
     model = nn.Sequential(nn.RoPE(32, traditional=True), nn.RoPE(128), nn.RoPE(32))
     tabulate_rotations(model, None)
