@@ -46,7 +46,9 @@ def _blocked(layer: nn.Module, total: int) -> nn.Module:
     if count == 1:
         return layer
     if type(layer) is nn.Linear:
-        return BlockedLinear(layer, count)
+        blocked = BlockedLinear(layer, count)
+        layer.pop("weight")  # or all old matrices would be there until the last one is cut
+        return blocked
     return BlockedEmbedding(layer, count, copy=layer.weight.nbytes <= total // 4)
 
 
@@ -86,13 +88,17 @@ class BlockedEmbedding(nn.Embedding):  # type: ignore[misc]
     def __init__(self, layer: nn.Embedding, count: int, copy: bool) -> None:
         nn.Module.__init__(self)
         self.weight = layer.weight
-        mx.eval(self.weight)
-        blocks = _cut(self.weight, count)
-        self._blocks = mx.contiguous(blocks) if copy else blocks  # no parameter: the weight is
-        mx.eval(self._blocks)
+        self._count, self._copy = count, copy
+        self._blocks: mx.array | None = None  # no parameter: the weight is
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Return x (..., dimensions) times the transposed matrix: (..., embeddings)."""
+        if x.size // x.shape[-1] > MOST_TURNS * ROWS:
+            scores: mx.array = super().as_linear(x)
+            return scores
+        if self._blocks is None:  # only now: many models have another matrix for this
+            blocks = _cut(self.weight, self._count)
+            self._blocks = mx.contiguous(blocks) if self._copy else blocks
         return times_blocks(x, self._blocks)
 
 

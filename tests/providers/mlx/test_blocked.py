@@ -63,9 +63,11 @@ def test_a_layer_in_blocks_gives_what_the_plain_one_gives(
 def test_an_embedding_in_blocks_still_looks_tokens_up(copy: bool) -> None:
     plain = nn.Embedding(2048, 256)
     blocked = BlockedEmbedding(plain, number_of_blocks(2048, 256), copy)
-    tokens, x = mx.array([[0, 2047], [5, 5]]), mx.random.normal((3, 1, 256))
+    tokens = mx.array([[0, 2047], [5, 5]])
     assert mx.array_equal(blocked(tokens), plain(tokens))
-    assert mx.allclose(blocked.as_linear(x), plain.as_linear(x), atol=1e-4)
+    for rows in (3, 1, 100):
+        x = mx.random.normal((rows, 1, 256))
+        assert mx.allclose(blocked.as_linear(x), plain.as_linear(x), atol=1e-4)
 
 
 def test_large_layers_of_float32_are_cut_and_nothing_else_is() -> None:
@@ -80,6 +82,16 @@ def test_large_layers_of_float32_are_cut_and_nothing_else_is() -> None:
         "BlockedLinear", "Linear", "Linear", "RMSNorm", "BlockedEmbedding", "Linear",
     ]  # fmt: skip
     assert [id(model.layers[i]) for i in (1, 2, 3, 5)] == [before[i] for i in (1, 2, 3, 5)]
+
+
+def test_old_matrices_go_one_by_one() -> None:
+    layers = [nn.Linear(1024, 1024, bias=False) for _ in range(8)]
+    model = nn.Sequential(*layers)
+    mx.eval(model.parameters())
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    cut_into_blocks(model)
+    assert mx.get_peak_memory() - before < 4 * 2**22  # of 8 matrices of 4 MiB
 
 
 @pytest.mark.parametrize("blas", [Blas(None), Blas("libmkl_rt.so"), Blas("libopenblas.so.0", core="Haswell")])
