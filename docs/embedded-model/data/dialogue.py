@@ -75,12 +75,12 @@ def tool_conversation(words: Words, portuguese: bool, sizes: tuple[int, ...] = (
         messages.append({"role": "system", "content": system})
     count = words.pick(turns)
     for i in range(count):
-        if words.chance(0.22):
+        if words.chance(0.14):
             messages += idle_turn(box, words, portuguese)
         elif words.chance(0.05):
             messages += recall_turns(words, portuguese)
         last = i == count - 1
-        messages += call_turns(box, words, portuguese, double=words.chance(0.26), finish=not last or words.chance(0.6))
+        messages += call_turns(box, words, portuguese, double=words.chance(0.34), finish=not last or words.chance(0.4))
     if words.chance(0.2) and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
         messages += idle_turn(box, words, portuguese)
     return Conversation(messages, [tool.schema() for tool in box])

@@ -122,7 +122,7 @@ def made_up_tool(words: Words, similar_to: Tool | None = None, most: int = 6) ->
         description, action = "", ("", "")
     style = similar_to.style if similar_to else words.pick(STYLES)
     taken: set[str] = set()
-    count = words.rng.choice((0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6))
+    count = words.rng.choice((0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6) if words.held_out else (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 6))
     parameters = [new_parameter(words, taken, style) for _ in range(min(count, most))]
     if similar_to and similar_to.parameters and words.chance(0.7):
         for parameter in words.rng.sample(similar_to.parameters, min(len(similar_to.parameters), 2)):
