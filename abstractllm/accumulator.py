@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from abstractllm.types import GenerateResponse, TokenLogprob, ToolCall, ToolCallDelta
@@ -55,10 +56,12 @@ class _CallBuilder:
         return ToolCall(self.id, self.name, arguments)
 
 
+_LATEST = ("finish_reason", "usage", "timings", "stop_string", "model", "parsed", "raw_response")
+_latest = attrgetter(*_LATEST)
+
+
 class _ChoiceBuilder:
     """Collects the deltas of one answer; later facts replace earlier ones, texts are joined."""
-
-    _LATEST = ("finish_reason", "usage", "timings", "stop_string", "model", "parsed", "raw_response")
 
     def __init__(self, choice: int) -> None:
         self.choice = choice
@@ -74,15 +77,20 @@ class _ChoiceBuilder:
             self.content.append(delta.content)
         if delta.reasoning:
             self.reasoning.append(delta.reasoning)
-        self.logprobs.extend(delta.logprobs)
+        if delta.logprobs:
+            self.logprobs.extend(delta.logprobs)
+        if delta.tool_call_deltas or delta.tool_calls:
+            self._add_calls(delta)
+        if delta.provider_data:
+            self.provider_data.update(delta.provider_data)
+        for name, value in zip(_LATEST, _latest(delta), strict=True):
+            if value is not None:
+                self.latest[name] = value
+
+    def _add_calls(self, delta: GenerateResponse) -> None:
         first = max((*self.calls, *(call.index for call in delta.tool_call_deltas)), default=-1) + 1
         for call in (*delta.tool_call_deltas, *call_deltas(delta.tool_calls, first=first)):
             self.calls.setdefault(call.index, _CallBuilder(call.index)).add(call)
-        self.provider_data.update(delta.provider_data or {})
-        for name in self._LATEST:
-            value = getattr(delta, name)
-            if value is not None:
-                self.latest[name] = value
 
     def build(self) -> GenerateResponse:
         return GenerateResponse(
@@ -112,7 +120,10 @@ class ResponseAccumulator:
             self.add(one)
         if delta.choices:
             return
-        self._choices.setdefault(delta.choice, _ChoiceBuilder(delta.choice)).add(delta)
+        choice = self._choices.get(delta.choice)
+        if choice is None:
+            choice = self._choices[delta.choice] = _ChoiceBuilder(delta.choice)
+        choice.add(delta)
 
     @property
     def finished(self) -> bool:

@@ -376,6 +376,7 @@ def test_numbers_are_those_of_the_code():
     limits = Limits()
     assert f"`max_tokens` is {MLX_MAX_TOKENS} where" in mlx
     assert f"up to {limits.prefill_rows} prompts at a time: {limits.prefill_step} tokens" in batching
+    assert f"up to {limits.prefill_tokens} tokens in all" in batching
     assert f"up to {limits.rows} running requests" in batching
     assert f"up to {limits.burst * 1000:g} ms" in batching
     assert f"up to {MAX_TEXT_BYTES // 2**20} MiB" in files

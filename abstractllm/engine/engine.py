@@ -22,13 +22,15 @@ from abstractllm.errors import GenerationError, MemoryLimitError, QueueFullError
 class Limits:
     """What an engine may use.
 
-    `rows` are decoded together; `prefill_rows` prompts are computed together, `prefill_step` tokens a step: of each of
-    them, or of all while running rows wait. `kv_bytes` bounds the KV caches, those kept for later included; None is no
+    `rows` are decoded together. `prefill_rows` prompts are computed together, and more while all of them, padded to the
+    longest, have at most `prefill_tokens`; `prefill_step` tokens a step: of each of them, or of all while running rows
+    wait. `kv_bytes` bounds the KV caches, those kept for later included; None is no
     bound. `burst` is the longest wait in seconds of an idle engine for requests that are on their way.
     """
 
     rows: int = 32
     prefill_rows: int = 8
+    prefill_tokens: int = 2048
     prefill_step: int = 512
     kv_bytes: int | None = None
     burst: float = 0.01
@@ -179,11 +181,19 @@ class Engine(Generic[R]):
     def _admit(self) -> None:
         """Let those enter for whom there are places and bytes."""
         entering: list[R] = []
-        room = min(self._most_rows - len(self._active()), self.limits.prefill_rows - len(self._runner.entered))
-        while self._waiting and len(entering) < room and self._fits(entering):
+        room = self._most_rows - len(self._active())
+        while self._waiting and len(entering) < room and self._can_enter(entering) and self._fits(entering):
             entering.append(self._waiting.take())
         if entering:
             self._enter(entering)
+
+    def _can_enter(self, entering: list[R]) -> bool:
+        """Whether the next waiting prompt can be computed together with those that are there."""
+        together = [*self._runner.entered, *entering]
+        if len(together) < self.limits.prefill_rows:
+            return True
+        longest = max(length(one) for one in [*together, self._waiting.first])
+        return (len(together) + 1) * longest <= self.limits.prefill_tokens
 
     def _enter(self, rows: list[R]) -> None:
         try:

@@ -19,8 +19,8 @@ ROWS = 16
 FEW_ROWS = 8
 """A matrix that makes a small product with so many rows is left whole."""
 
-MOST_TURNS = 4
-"""More rows than this many times `ROWS` are multiplied with the whole matrix, put together for them."""
+MOST_ROWS = 64
+"""More rows than this are multiplied with the whole matrix at once, put together for them where it is in blocks."""
 
 NARROWEST = 16
 """Blocks of fewer outputs than this cost more than they save."""
@@ -93,7 +93,7 @@ class BlockedEmbedding(nn.Embedding):  # type: ignore[misc]
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Return x (..., dimensions) times the transposed matrix: (..., embeddings)."""
-        if x.size // x.shape[-1] > MOST_TURNS * ROWS:
+        if x.size // x.shape[-1] > MOST_ROWS:
             scores: mx.array = super().as_linear(x)
             return scores
         if self._blocks is None:  # only now: many models have another matrix for this
@@ -103,15 +103,19 @@ class BlockedEmbedding(nn.Embedding):  # type: ignore[misc]
 
 
 def times_blocks(x: mx.array, blocks: mx.array) -> mx.array:
-    """Return x (..., inputs) times a matrix in blocks: (..., outputs)."""
+    """Return x (..., inputs) times a matrix in blocks, (blocks, inputs, outputs of a block): (..., outputs)."""
     count, inputs, width = blocks.shape
     rows = x.size // inputs
-    if rows > MOST_TURNS * ROWS:
+    if rows > MOST_ROWS:
         return x @ _whole(blocks)
-    flat = x.reshape(1, rows, inputs)
-    turns = [flat[:, first : first + ROWS] @ blocks for first in range(0, rows, ROWS)]
-    product = turns[0] if len(turns) == 1 else mx.concatenate(turns, axis=1)
-    return product.swapaxes(0, 1).reshape(*x.shape[:-1], count * width)
+    most = max(1, min(ROWS, SMALL_PRODUCT // (inputs * width)))
+    turns = -(-rows // most)
+    each = -(-rows // turns)
+    flat = x.reshape(rows, inputs)
+    if turns * each > rows:
+        flat = mx.pad(flat, [(0, turns * each - rows), (0, 0)])
+    product = (flat.reshape(turns, 1, each, inputs) @ blocks).swapaxes(1, 2).reshape(turns * each, count * width)
+    return product[:rows].reshape(*x.shape[:-1], count * width)
 
 
 def _cut(weight: mx.array, count: int) -> mx.array:

@@ -12,6 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 
+SHORT = 512
+"""Tokens up to which a cache counts as short: it then grows by `SMALL_STEP` tokens, and not by mlx-lm's 256.
+
+Growing copies it all, but the zeros of a large step take longer to make than many short rows to compute.
+"""
+
+SMALL_STEP = 64
+
+
 def can_be_merged(model: Any) -> bool:
     """Whether requests of this model can share a batch: every one of its caches must know how to be merged.
 
@@ -87,6 +96,15 @@ class RowCaches:
         self.may_be_padded = not any(_recurrent(layer) for layer in layers)
         self._rows = rows
         self._merged = merged
+        self._set_steps()
+
+    def _set_steps(self) -> None:
+        from mlx_lm.models.cache import BatchKVCache
+
+        for layer in self.layers:
+            for part in parts_of(layer):
+                if type(part) is BatchKVCache:
+                    part.step = SMALL_STEP if part.size() < SHORT else BatchKVCache.step
 
     @classmethod
     def new(cls, model: Any, rows: int) -> RowCaches:
@@ -111,6 +129,7 @@ class RowCaches:
         for layer, added in zip(self.layers, other.layers, strict=True):
             layer.extend(added)
         self._rows += len(other)
+        self._set_steps()
 
     def take(self, rows: Sequence[int]) -> RowCaches:
         """Return copies of some rows, of one several times if so asked; they stay here too, until `keep` drops them."""
@@ -166,6 +185,7 @@ class RowCaches:
         if not self._merged:
             self.layers = [layer.merge([layer]) for layer in self.layers]
             self._merged = True
+            self._set_steps()
 
 
 def parts_of(layer: Any) -> Iterator[Any]:

@@ -7,6 +7,9 @@ of a race: with E exponentially distributed, `argmax(weight / E)` takes each tok
 is run between blocks of tokens first and then within the block that won, so a vocabulary of 128,000 takes about 1,100
 random numbers instead of 128,000. MLX's `random.categorical` would not do: it adds noise that ends at 16.6 in
 steps that get coarse before, so that tokens with a probability of 1e-8 never come.
+
+How much less likely a token is than the likeliest is counted in bits, its depth: a power of two takes less than half as
+long as an exponential on the CPU, where MLX has the latter written out and the former from the C library.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ BLOCK = 128
 class Filters:
     """The filters of rows of one `kind`, as columns (rows, 1); None where no row has one that needs a column.
 
-    `most` is the largest `top_k`, 0 without any; `top_k` is there when it is not that of all rows. A token that is more
-    than `max_depth` below the likeliest has too little for its `min_p`. Tokens more than `tail` + log(vocabulary) below
-    are never among those that a `top_p` leaves: all together, they have at most half of the probability that it cuts
-    off. Telling them apart beforehand makes sorting four times faster on the CPU, where most tokens are such.
+    A score that is lower by 1 makes a token `bits` deeper: the temperature. `most` is the largest `top_k`, 0 without
+    any; `top_k` is there when it is not that of all rows. A token deeper than `max_depth` has too little for its
+    `min_p`. Tokens deeper than `tail` + log2(vocabulary) are never among those that a `top_p` leaves: all together,
+    they have at most half of the probability that it cuts off. Telling them apart beforehand makes sorting four times
+    faster on the CPU, where most tokens are such.
     """
 
-    inverse_temperature: Any
+    bits: Any
     most: int = 0
     top_k: Any = None
     top_p: Any = None
@@ -45,7 +49,7 @@ class Filters:
         limits = [row.top_k for row in rows if row.top_k is not None]
         by_mass = any(row.top_p is not None for row in rows)
         return cls(
-            inverse_temperature=column([row.inverse_temperature for row in rows]),
+            bits=column([row.inverse_temperature * math.log2(math.e) for row in rows]),
             most=max(limits, default=0),
             top_k=column(limits) if len(set(limits)) > 1 else None,
             top_p=column([row.top_p or math.inf for row in rows]) if by_mass else None,
@@ -74,8 +78,8 @@ def column(values: Sequence[float]) -> Any:
 
 
 def _depth(ratio: float | None) -> float:
-    """Return how far below the likeliest token one is whose weight is `ratio` of its weight."""
-    return -math.log(ratio) if ratio else math.inf
+    """Return the depth of a token whose weight is `ratio` of that of the likeliest."""
+    return -math.log2(ratio) if ratio else math.inf
 
 
 def noise(seeds: Sequence[int | None], positions: Sequence[int], vocabulary: int) -> Any:
@@ -124,21 +128,21 @@ def weigh(scores: Any, filters: Filters) -> tuple[Any, Any]:
     """
     import mlx.core as mx
 
-    depths = _depths(scores, filters.inverse_temperature)
+    depths = _depths(scores, filters.bits)
     if not filters.need_order:
-        return None, mx.exp(-_within(depths, filters.max_depth))
+        return None, mx.power(2.0, -_within(depths, filters.max_depth))
     tokens, depths, weights = _ranked_weights(depths, filters)
     if filters.max_depth is not None:
         weights = mx.where(depths <= filters.max_depth, weights, 0)
     return tokens, weights
 
 
-def _depths(scores: Any, inverse_temperature: Any) -> Any:
-    """Return how far each score lies below the highest of its row, after the temperature: 0 for that, never less."""
+def _depths(scores: Any, bits: Any) -> Any:
+    """Return how many bits each score lies below the highest of its row, after the temperature: never less than 0."""
     import mlx.core as mx
 
     scores = scores.astype(mx.float32)
-    return (mx.max(scores, axis=-1, keepdims=True) - scores) * inverse_temperature
+    return (mx.max(scores, axis=-1, keepdims=True) - scores) * bits
 
 
 def _within(depths: Any, limit: Any) -> Any:
@@ -154,10 +158,10 @@ def _ranked_weights(depths: Any, filters: Filters) -> tuple[Any, Any, Any]:
 
     vocabulary, mass = depths.shape[-1], None
     if filters.tail is not None:
-        mass = mx.sum(mx.exp(-depths), axis=-1, keepdims=True)
-        depths = _within(depths, filters.tail + math.log(vocabulary))
+        mass = mx.sum(mx.power(2.0, -depths), axis=-1, keepdims=True)
+        depths = _within(depths, filters.tail + math.log2(vocabulary))
     tokens, depths = ranked(depths, min(filters.most or vocabulary, vocabulary))
-    weights = mx.exp(-depths)
+    weights = mx.power(2.0, -depths)
     if filters.top_k is not None:
         weights = mx.where(mx.arange(weights.shape[-1]) < filters.top_k, weights, 0)
     if filters.top_p is not None:

@@ -78,10 +78,12 @@ def load_weights(path: Path, dtype: str) -> Any:
 def _quicken(model: Any, window: int | None) -> None:
     """Replace what MLX computes in many small operations on the CPU."""
     from abstractllm.providers.mlx.attention import quicken_attention
+    from abstractllm.providers.mlx.gating import quicken_gating
     from abstractllm.providers.mlx.rotation import tabulate_rotations
 
     tabulate_rotations(model, window)
     quicken_attention(model)
+    quicken_gating(model)
 
 
 def _keep_wired(mx: Any) -> None:

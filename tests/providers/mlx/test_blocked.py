@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -13,6 +15,7 @@ mx = import_mlx()
 
 from mlx import nn  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
+from mlx_lm.models import llama  # noqa: E402
 from mlx_lm.utils import load_model  # noqa: E402
 
 from abstractllm.providers.mlx.attention import attend, quicken_attention  # noqa: E402
@@ -26,6 +29,7 @@ from abstractllm.providers.mlx.blocked import (  # noqa: E402
     number_of_blocks,
 )
 from abstractllm.providers.mlx.caches import RowCaches  # noqa: E402
+from abstractllm.providers.mlx.gating import QUICK, quicken_gating, swiglu  # noqa: E402
 from abstractllm.providers.mlx.rotation import TabulatedRotation, table_of, tabulate_rotations  # noqa: E402
 
 AVX512 = Blas("libopenblas.so.0", core="SkylakeX")
@@ -42,7 +46,7 @@ def test_blocks_are_equally_wide_and_neither_too_narrow_nor_for_nothing(outputs:
 
 @settings(deadline=None, max_examples=30)
 @given(
-    rows=st.sampled_from([1, 2, 16, 17, 33, 64, 65, 200]),
+    rows=st.sampled_from([1, 2, 16, 17, 31, 33, 64, 65, 200]),
     shape=st.sampled_from([(512, 512), (1376, 512), (512, 1376), (2048, 256)]),
     bias=st.booleans(),
     dimensions=st.integers(1, 3),
@@ -156,6 +160,26 @@ def test_a_llama_decodes_with_quick_attention_as_before(rows: int) -> None:
         scores.append([model(mx.full((rows, count), 7), cache=caches) for count in (9, 1, 1)])
     assert type(quick.layers[0].self_attn) is not type(plain.layers[0].self_attn)
     assert all(mx.allclose(one, other, atol=1e-4) for one, other in zip(*scores, strict=True))
+
+
+def test_gating_is_that_of_mlx_for_all_numbers() -> None:
+    gate = mx.array([-1e30, -200.0, -88.0, -3.0, -1e-6, 0.0, 1e-6, 2.5, 88.0, 200.0, 1e30])
+    up = mx.array([3.0, -0.5, 1.0, 7.0, 2.0, 5.0, -2.0, 0.0, 1.0, -1.0, 1e-3])
+    assert mx.allclose(swiglu(gate, up), nn.silu(gate) * up, rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("kind", QUICK)
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16])
+def test_quick_gating_is_that_of_the_plain_layer(kind: type[nn.Module], dtype: mx.Dtype) -> None:
+    size = (SimpleNamespace(hidden_size=16, intermediate_size=40),) if kind is llama.MLP else (16, 40)
+    model = nn.Sequential(kind(*size))
+    model.set_dtype(dtype)
+    x = mx.random.normal((3, 2, 16)).astype(dtype)
+    expected = model(x)
+    quicken_gating(model)
+    assert type(model.layers[0]) is QUICK[kind]
+    assert model(x).dtype == dtype
+    assert mx.allclose(model(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_in_blocks_scores_as_before() -> None:
