@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-
 SHORT = 512
 """Tokens up to which a cache counts as short: it then grows by `SMALL_STEP` tokens, and not by mlx-lm's 256.
 

@@ -14,7 +14,7 @@ from mlx import nn
 from mlx_lm.models import llama, qwen2, qwen3
 
 
-@partial(mx.compile, shapeless=True)  # type: ignore[untyped-decorator]
+@partial(mx.compile, shapeless=True)
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     """Return up * gate * sigmoid(gate), elementwise, up to the last bits."""
     return gate * up / (1 + mx.power(2.0, gate * -math.log2(math.e)))
