@@ -1,4 +1,4 @@
-"""Linear layers whose matrices are stored in blocks that a BLAS can multiply as they are. For float32 on the CPU.
+"""Linear layers whose matrices lie as a BLAS reads them fastest, by columns or in blocks. For float32 on the CPU.
 
 OpenBLAS packs the matrix of every product anew, which takes longer than the product itself when a step has few rows.
 Where a processor has AVX-512, it reads small matrices in place: those with rows x inputs x outputs of at most 10^6
@@ -59,6 +59,39 @@ def number_of_blocks(outputs: int, inputs: int) -> int:
     widest = max(NARROWEST, SMALL_PRODUCT // (ROWS * inputs))
     count = next(count for count in range(-(-outputs // widest), outputs + 1) if outputs % count == 0)
     return count if outputs // count >= NARROWEST else 1
+
+
+def store_by_columns(model: nn.Module) -> None:
+    """Replace the linear layers of a model that are not in blocks."""
+    from mlx.utils import tree_map
+
+    leaves = tree_map(_by_columns, model.leaf_modules(), is_leaf=nn.Module.is_module)
+    model.update_modules(leaves)
+
+
+def _by_columns(layer: nn.Module) -> nn.Module:
+    if type(layer) is not nn.Linear or layer.weight.dtype != mx.float32:
+        return layer
+    return ColumnLinear(layer)
+
+
+class ColumnLinear(nn.Linear):  # type: ignore[misc]
+    """`nn.Linear` with its matrix in the order in which it multiplies by it, (inputs, outputs)."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.columns = mx.contiguous(layer.weight.T)
+        if "bias" in layer:
+            self.bias = layer.bias
+
+    @property
+    def weight(self) -> mx.array:
+        """The matrix as `nn.Linear` has it, (outputs, inputs)."""
+        return self.columns.T
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return x (..., inputs) times the matrix, plus the bias: (..., outputs)."""
+        return mx.addmm(self.bias, x, self.columns) if "bias" in self else x @ self.columns
 
 
 class BlockedLinear(nn.Linear):  # type: ignore[misc]

@@ -77,13 +77,13 @@ def load_weights(path: Path, dtype: str) -> Any:
 
 def _quicken(model: Any, window: int | None) -> None:
     """Replace what MLX computes in many small operations on the CPU."""
-    from abstractllm.providers.mlx.attention import quicken_attention
     from abstractllm.providers.mlx.gating import quicken_gating
+    from abstractllm.providers.mlx.llamas import quicken_llamas
     from abstractllm.providers.mlx.rotation import tabulate_rotations
 
     tabulate_rotations(model, window)
-    quicken_attention(model)
     quicken_gating(model)
+    quicken_llamas(model)
 
 
 def _keep_wired(mx: Any) -> None:
@@ -126,16 +126,11 @@ def lay_out_for_blas(model: Any, blas: Blas) -> None:
     faster when BLAS finds that product's matrix row by row, large ones in blocks (see `blocked`): it need not pack them
     first. `tests/benchmarks/matrix_layout.py` measures it.
     """
-    import mlx.core as mx
-    from mlx import nn
-
-    from abstractllm.providers.mlx.blocked import cut_into_blocks
+    from abstractllm.providers.mlx.blocked import cut_into_blocks, store_by_columns
 
     if blas.reads_small_matrices_in_place:
         cut_into_blocks(model)
-    for module in model.modules():
-        if type(module) is nn.Linear and module.weight.dtype == mx.float32:
-            module.weight = mx.contiguous(module.weight.T).T
+    store_by_columns(model)
 
 
 def _fits(model: Any) -> bool:

@@ -6,6 +6,8 @@ is a third of a small model's operations. A table brings the rotation of one tok
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import mlx.core as mx
 from mlx import nn
 
@@ -45,6 +47,19 @@ def table_of(rope: nn.RoPE, positions: int) -> mx.array:
     return table
 
 
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """How the rows of a batch are turned at their positions: cosines and sines that broadcast to them."""
+
+    cosines: mx.array
+    sines: mx.array
+    swap: mx.array
+
+    def of(self, x: mx.array) -> mx.array:
+        """Return x (rows, heads, 1, dims) turned."""
+        return x * self.cosines + (x @ self.swap) * self.sines
+
+
 class TabulatedRotation(nn.Module):  # type: ignore[misc]
     """Rotates one token of each row by a table, and more than one as the layer in whose place it is.
 
@@ -60,26 +75,22 @@ class TabulatedRotation(nn.Module):  # type: ignore[misc]
         self._tables = [table[0], table[1]]
         mx.eval(self._tables)
         self._swap = _half_turn(rope.dims)
-        self._offset: int | mx.array | None = None
-        self._rows: list[mx.array] = []
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
         """Return x (rows, heads, tokens, dims) rotated by the positions from `offset` on, one for all rows or each."""
-        far = isinstance(offset, int) and offset > self._last
-        if far or x.shape[-2] != 1 or x.shape[-1] != self._dims or x.dtype != mx.float32:
+        rotation = self.at(offset) if x.shape[-2] == 1 and x.shape[-1] == self._dims else None
+        if rotation is None or x.dtype != mx.float32:
             rotated: mx.array = self._rope(x, offset=offset)
             return rotated
-        cosines, sines = self._rows_at(offset)
-        return x * cosines + (x @ self._swap) * sines
+        return rotation.of(x)
 
-    def _rows_at(self, offset: int | mx.array) -> list[mx.array]:
-        """Return cosines and sines. Queries and keys ask one after the other for the same, which is found once."""
-        if self._offset is offset:
-            self._offset = None  # an array could have been changed in its place when the next step asks
-            return self._rows
+    def at(self, offset: int | mx.array) -> Rotation | None:
+        """Return the rotation of one token of each row, given the position of all or each; None beyond the table."""
+        if isinstance(offset, int) and offset > self._last:
+            return None
         places = offset if isinstance(offset, int) else mx.minimum(offset, self._last)  # MLX checks no bounds
-        self._offset, self._rows = offset, [_rows(table, places) for table in self._tables]
-        return self._rows
+        cosines, sines = (_rows(table, places) for table in self._tables)
+        return Rotation(cosines, sines, self._swap)
 
 
 def _rows(table: mx.array, offset: int | mx.array) -> mx.array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -16,20 +17,22 @@ mx = import_mlx()
 from mlx import nn  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 from mlx_lm.models import llama  # noqa: E402
+from mlx_lm.models.cache import QuantizedKVCache  # noqa: E402
 from mlx_lm.utils import load_model  # noqa: E402
 
-from abstractllm.providers.mlx.attention import attend, quicken_attention  # noqa: E402
 from abstractllm.providers.mlx.blocked import (  # noqa: E402
     FEW_ROWS,
     NARROWEST,
     SMALL_PRODUCT,
     BlockedEmbedding,
     BlockedLinear,
+    ColumnLinear,
     cut_into_blocks,
     number_of_blocks,
 )
 from abstractllm.providers.mlx.caches import RowCaches  # noqa: E402
 from abstractllm.providers.mlx.gating import QUICK, quicken_gating, swiglu  # noqa: E402
+from abstractllm.providers.mlx.llamas import DecodingLlama, QuickNorm, attend, quicken_llamas  # noqa: E402
 from abstractllm.providers.mlx.rotation import TabulatedRotation, table_of, tabulate_rotations  # noqa: E402
 
 AVX512 = Blas("libopenblas.so.0", core="SkylakeX")
@@ -61,6 +64,16 @@ def test_a_layer_in_blocks_gives_what_the_plain_one_gives(
     assert blocked(x).shape == plain(x).shape
     assert mx.allclose(blocked(x), plain(x), atol=1e-4)
     assert mx.array_equal(blocked.weight, plain.weight)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_by_columns_gives_what_the_plain_one_gives(bias: bool) -> None:
+    plain = nn.Linear(40, 24, bias=bias)
+    columns = ColumnLinear(plain)
+    for shape in ((40,), (3, 40), (2, 5, 40)):
+        x = mx.random.normal(shape)
+        assert mx.allclose(columns(x), plain(x), atol=1e-5)
+    assert mx.array_equal(columns.weight, plain.weight)
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -102,7 +115,8 @@ def test_old_matrices_go_one_by_one() -> None:
 def test_only_a_blas_that_reads_small_matrices_in_place_gets_blocks(blas: Blas) -> None:
     model = nn.Sequential(nn.Linear(512, 512))
     lay_out_for_blas(model, blas)
-    assert type(model.layers[0]) is nn.Linear
+    assert type(model.layers[0]) is ColumnLinear
+    model = nn.Sequential(nn.Linear(512, 512))
     lay_out_for_blas(model, AVX512)
     assert type(model.layers[0]) is BlockedLinear
 
@@ -148,18 +162,63 @@ def test_attention_of_one_token_is_that_of_mlx(heads: tuple[int, int], masked: b
     assert mx.allclose(attend(queries, keys, values, 0.25, mask).reshape(expected.shape), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 16), (5, 300)])
+def test_the_norm_of_rows_is_that_of_mlx(shape: tuple[int, int]) -> None:
+    norm = nn.RMSNorm(shape[1], eps=1e-5)
+    norm.weight = mx.random.normal((shape[1],))
+    norm.__class__ = QuickNorm
+    norm.prepare()
+    for size in (1e-4, 1.0, 1e4):
+        x = mx.random.normal(shape) * size
+        assert mx.allclose(norm.of_rows(x), norm(x), rtol=1e-5, atol=1e-6)
+
+
+def scores_of(model: nn.Module, rows: int, caches: list[Any]) -> list[mx.array]:
+    steps = [mx.random.randint(0, 90, (rows, count), key=mx.random.key(count)) for count in (9, 1, 1, 2, 1, 1)]
+    return [model(tokens, cache=caches) for tokens in steps]
+
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 48, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "vocab_size": 90, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("rows", [1, 3])
-def test_a_llama_decodes_with_quick_attention_as_before(rows: int) -> None:
-    plain, _ = load_model(embedded.PATH)
-    quick, _ = load_model(embedded.PATH)
-    quicken_attention(quick)
-    scores = []
-    for model in (plain, quick):
-        model.set_dtype(mx.float32)
-        caches = RowCaches.new(model, rows).layers
-        scores.append([model(mx.full((rows, count), 7), cache=caches) for count in (9, 1, 1)])
-    assert type(quick.layers[0].self_attn) is not type(plain.layers[0].self_attn)
-    assert all(mx.allclose(one, other, atol=1e-4) for one, other in zip(*scores, strict=True))
+@pytest.mark.parametrize(
+    "special",
+    [
+        {},
+        {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True},
+        {"rope_traditional": True, "head_dim": 16},
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 16}},
+        {"sliding_window": 4, "layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+    ],
+)
+def test_a_llama_decodes_in_few_operations_as_before(rows: int, special: dict[str, Any]) -> None:
+    model = llama.Model(llama.ModelArgs.from_dict({**LLAMA, **special}))
+    model.apply(lambda array: mx.random.normal(array.shape) * 0.3)
+    expected = scores_of(model, rows, RowCaches.new(model, rows).layers)
+    lay_out_for_blas(model, AVX512)
+    tabulate_rotations(model, 64)
+    quicken_llamas(model)
+    quicken_gating(model)
+    assert type(model.model) is DecodingLlama
+    for found, scores in zip(scores_of(model, rows, RowCaches.new(model, rows).layers), expected, strict=True):
+        assert mx.allclose(found, scores, atol=1e-4)
+
+
+def test_a_llama_with_quantised_caches_or_in_half_precision_stays_as_it_is() -> None:
+    model = llama.Model(llama.ModelArgs.from_dict(LLAMA | {"head_dim": 32}))
+    halved = llama.Model(llama.ModelArgs.from_dict(LLAMA))
+    halved.set_dtype(mx.float16)
+    quicken_llamas(halved)
+    assert type(halved.model) is llama.LlamaModel
+    caches = [[QuantizedKVCache(group_size=32, bits=8) for _ in range(3)] for _ in range(2)]
+    expected = scores_of(model, 1, caches[0])
+    quicken_llamas(model)
+    for found, scores in zip(scores_of(model, 1, caches[1]), expected, strict=True):
+        assert mx.array_equal(found, scores)
 
 
 def test_gating_is_that_of_mlx_for_all_numbers() -> None:
