@@ -1,0 +1,1 @@
+"""Wire formats of remote services: pure functions between our types and bytes, without I/O, in both directions."""
