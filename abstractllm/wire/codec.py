@@ -18,7 +18,7 @@ class StreamDecoder(Protocol):
         """
 
     def end(self) -> Sequence[GenerateResponse]:
-        """Return what is left once the connection has ended. Raises ProviderConnectionError where that was too early."""
+        """Return what is left once the connection has ended; raises ProviderConnectionError if that was too early."""
 
 
 class StreamEncoder(Protocol):
