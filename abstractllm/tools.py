@@ -166,7 +166,8 @@ def _checked_schema(name: str, schema: object) -> dict[str, Any]:
     if schema.get("type") != "object" and ("type" in schema or schema.keys() - {"properties", "required", "$schema"}):
         raise _bad(f'The parameters of the tool {name!r} must be a JSON Schema with "type": "object".')
     try:
-        text = json.dumps({"type": "object", "properties": {}, **schema}, allow_nan=False)
+        whole = {**schema, "type": "object", "properties": schema.get("properties", {})}  # in the order that was given
+        text = json.dumps(whole, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise _bad(f"The parameters of the tool {name!r} cannot be written as JSON: {error}") from error
     check_sound("tools", _subject(name), text)

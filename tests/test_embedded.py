@@ -105,6 +105,20 @@ def test_the_chat_template_renders_the_golden_prompts() -> None:
         assert list(prompt) == case["prompt_tokens"]
 
 
+def test_the_chat_template_leaves_out_an_empty_description() -> None:
+    """The package always gives one, and the model has never seen an empty one."""
+    _, tokenizer = loaded()
+    parameters = {"type": "object", "properties": {}}
+    without = {"name": "reset", "parameters": parameters}
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": "Hi"}], tools=[{"type": "function", "function": function}]
+        )
+        for function in (without, {**without, "description": ""}, {**without, "description": "Start anew."})
+    ]
+    assert prompts[0] == prompts[1] != prompts[2]
+
+
 def greedy(prompt: list[int], length: int) -> list[int]:
     """The model's likeliest tokens, by mlx-lm."""
 

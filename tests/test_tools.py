@@ -349,3 +349,10 @@ def test_importing_the_module_imports_no_library():
     names = {"pydantic", "docstring_parser", "jsonschema", "referencing"}
     code = f"import sys, abstractllm.tools; print({names!r} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_schema_stays_in_the_order_in_which_it_was_written():
+    parameters = {"properties": {"b": {"type": "integer"}, "a": {}}, "required": ["b"], "type": "object", "title": "T"}
+    (definition,) = to_tool_definitions([{"name": "f", "parameters": parameters}])
+    assert list(definition.parameters) == ["properties", "required", "type", "title"]
+    assert list(definition.parameters["properties"]) == ["b", "a"]
