@@ -25,6 +25,13 @@ logger = logging.getLogger("abstractllm.mlx")
 _THREAD_SETTERS = ("openblas_set_num_threads", "MKL_Set_Num_Threads")
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
+_MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.h
+_MOST_LEARNT = 2**25
+"""Bytes up to which glibc raises by itself, on 64 bits, the size from which a block is no part of the heap."""
+_NOTICED = 100_000
+"""Bytes of a block that is part of the heap whatever glibc has learnt, and makes it look at the end when freed."""
+
 _lock = threading.Lock()
 _blas: Blas | None = None
 
@@ -168,10 +175,34 @@ def trim_heap() -> None:
     """Give free pages of the heap back to the system, where the C library keeps them; elsewhere do nothing.
 
     MLX's buffers on the CPU come from `malloc`. Among many small ones that stay, such as kept prefixes, glibc holds on
-    to the space of those that went: three times what is in use was seen after some hundred requests.
+    to the space of those that went: three times what is in use was seen after some hundred requests. Call it on the
+    thread whose memory it is: what is free at the end of a heap goes back only there.
     """
     if not sys.platform.startswith("linux"):
         return
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in every C library
-    if trim is not None:
-        trim(0)
+    library = ctypes.CDLL(None)
+    if not (hasattr(library, "malloc_trim") and hasattr(library, "mallopt")):  # not in every C library
+        return
+    library.malloc_trim(0)
+    if not _user_has_set_malloc():
+        _trim_end(library)
+
+
+def _user_has_set_malloc() -> bool:
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    return "glibc.malloc." in tunables or any(name in os.environ for name in _MALLOC_VARIABLES)
+
+
+def _trim_end(library: ctypes.CDLL) -> None:
+    """Give back what is free at the end of the calling thread's heap, which `malloc_trim` leaves there.
+
+    glibc looks at the end whenever a block of 64 KB or more is freed, but keeps up to twice the largest buffer that it
+    has freed so far, 64 MB at most. To set a limit also ends its learning (man 3 mallopt), so the limits are left where
+    that leads to.
+    """
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.restype, library.free.argtypes = None, [ctypes.c_void_p]
+    library.mallopt(_TRIM_THRESHOLD, 0)
+    library.free(library.malloc(_NOTICED))
+    library.mallopt(_TRIM_THRESHOLD, 2 * _MOST_LEARNT)
+    library.mallopt(_MMAP_THRESHOLD, _MOST_LEARNT)

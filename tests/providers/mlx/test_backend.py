@@ -171,3 +171,49 @@ def test_what_is_free_between_what_stays_goes_back_to_the_system() -> None:
     assert resident() < before - 80_000_000
     for block in blocks[::50]:
         library.free(block)
+
+
+FREE_END = """
+import ctypes, os, threading
+from pathlib import Path
+from abstractllm.providers.mlx.backend import trim_heap
+
+library = ctypes.CDLL(None)
+library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+library.free.argtypes = [ctypes.c_void_p]
+sizes = []
+
+def measure():
+    sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+
+def work():
+    library.free(library.malloc(24_000_000))  # from now on glibc keeps 48 MB at the end of every heap
+    measure()
+    for _ in range(2):
+        block = library.malloc(20_000_000)
+        ctypes.memset(block, 1, 20_000_000)
+        library.free(block)
+        measure()
+        trim_heap()
+        measure()
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(*(round((size - sizes[0]) / 10e6) for size in sizes[1:]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc holds on to what is free")
+def test_what_is_free_at_the_end_of_a_threads_heap_goes_back_to_the_system(run_python, monkeypatch) -> None:
+    """In a process of its own, as it depends on what has been freed before."""
+    for name in ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    assert run_python(FREE_END).split() == ["2", "0", "2", "0"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc holds on to what is free")
+def test_a_limit_of_what_glibc_keeps_that_the_user_has_set_stays(run_python, monkeypatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(2**26))
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(2**25))
+    assert run_python(FREE_END).split() == ["2", "2", "2", "2"]
