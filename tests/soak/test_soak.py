@@ -71,7 +71,7 @@ def _resident() -> int:
 
 
 async def _start_all_threads(llm: MLXProvider) -> None:
-    """Start what prepares requests: each thread takes some 0.2 MB for good, and how many a burst needs is chance."""
+    """Start what prepares requests: each thread takes some 0.1 MB for good, and how many a burst needs is chance."""
     everyone = threading.Barrier(llm.max_threads)
     loop = asyncio.get_running_loop()
     await asyncio.gather(*(loop.run_in_executor(llm._executor(), everyone.wait) for _ in range(llm.max_threads)))

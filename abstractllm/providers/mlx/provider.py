@@ -72,7 +72,7 @@ class MLXProvider(BaseProvider):
         {"model", "dtype", "max_queue", "draft_model", "draft_tokens", "kv_bits", "kv_group_size"}
     )
     defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
-    max_threads: ClassVar[int] = 8  # only prepare requests, mostly one at a time; each holds some 0.2 MB for good
+    max_threads: ClassVar[int] = 8  # only prepare requests, mostly one at a time; each holds some 0.1 MB for good
 
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
         self._known: tuple[ModelKey, Capabilities] | None = None
