@@ -171,12 +171,14 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.options, self.rank, self.world = options, rank, world
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.net = TinyChat(ModelConfig()).to(self.device)
+        last = options.out / "last.pt"
+        state = torch.load(last, map_location=self.device) if last.exists() else None
+        self.net = TinyChat(ModelConfig(**state["config"]) if state else ModelConfig()).to(self.device)
         self.average = {name: p.detach().clone() for name, p in self.net.named_parameters()}
         self.optimiser = Optimiser(self.net, rank, world, options.matrix_rate, options.other_rate)
         self.step = self.seen = 0
-        if (options.out / "last.pt").exists():
-            self.load(torch.load(options.out / "last.pt", map_location=self.device))
+        if state:
+            self.load(state)
 
     def train_step(self, batches: list[Batch]) -> tuple[float, float]:
         """One update; the mean loss and the norm of the gradient."""
