@@ -1,0 +1,152 @@
+"""What OpenAI's two formats share: token counts, log probabilities, urls of content, schemas of answers."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
+from abstractllm.schema import OutputFormat, to_output_format
+from abstractllm.types import DocumentPart, GenerateRequest, ImagePart, TokenLogprob
+
+LEAST_LOGPROB = -9999.0
+"""What these formats say for a probability of nothing, since JSON has no infinity."""
+
+
+class Logprob(msgspec.Struct, gc=False):
+    """A token as both formats write it; `bytes` may be missing, then they are the token's own."""
+
+    token: str
+    logprob: float | None = None
+    bytes: list[int] | None = None
+    top_logprobs: list[Logprob] | None = None
+
+
+def read_logprobs(found: Iterable[Logprob] | None) -> tuple[TokenLogprob, ...]:
+    """Return the tokens of an answer."""
+    return tuple(map(_read_logprob, found or ()))
+
+
+def _read_logprob(one: Logprob) -> TokenLogprob:
+    try:
+        raw = one.token.encode() if one.bytes is None else bytes(one.bytes)
+    except ValueError:  # numbers that are no bytes
+        raw = one.token.encode()
+    value = LEAST_LOGPROB if one.logprob is None else one.logprob
+    return TokenLogprob(one.token, value, raw, read_logprobs(one.top_logprobs))
+
+
+def write_logprobs(tokens: Iterable[TokenLogprob]) -> list[dict[str, Any]]:
+    """Return tokens as both formats write them."""
+    return [{**_plain(one), "top_logprobs": [_plain(other) for other in one.top]} for one in tokens]
+
+
+def _plain(one: TokenLogprob) -> dict[str, Any]:
+    return {"token": one.token, "logprob": max(one.logprob, LEAST_LOGPROB), "bytes": list(one.bytes)}
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    """Return bytes as a `data:` URL (RFC 2397)."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def image_url(part: ImagePart) -> str:
+    """Return where an image is: its own URL where it has no bytes."""
+    return part.url if part.url and not part.data else data_url(part.media_type, part.data)
+
+
+def file_name(part: DocumentPart) -> str:
+    """Return a document's name, which the service asks for, made from its kind where it has none."""
+    return part.name or f"document{mimetypes.guess_extension(part.media_type) or ''}"
+
+
+def read_document(name: object, data: object) -> DocumentPart:
+    """Return the document in a `data:` URL. Raises InvalidParameterError for anything else."""
+    found = re.fullmatch(r"data:([^;,]+);base64,(.*)", data, re.DOTALL) if isinstance(data, str) else None
+    try:
+        if found:
+            data_bytes = base64.b64decode(found[2], validate=True)
+            return DocumentPart(data_bytes, found[1], name if isinstance(name, str) and name else None)
+    except ValueError as error:
+        raise InvalidParameterError("messages", "A file in messages is not valid base64.") from error
+    raise InvalidParameterError("messages", "A file in messages must have file_data: data:TYPE;base64,DATA.")
+
+
+# Schemas of answers.
+
+
+def format_name(output: OutputFormat) -> str:
+    """Return the name of a format as the service takes it: 1 to 64 of a-z, A-Z, 0-9, '_' and '-'."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", output.name)[:64] or "response"
+
+
+_NEVER_STRICT = {"allOf", "oneOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas"} | {
+    "patternProperties",
+    "uniqueItems",
+}
+
+
+def is_strict(schema: object) -> bool:
+    """Whether a schema keeps to what `strict` asks for: every object lists all its keys as required, and no others.
+
+    A service refuses one that does not, so that it can only be asked for without `strict`.
+    """
+    if isinstance(schema, list):
+        return all(map(is_strict, schema))
+    if not isinstance(schema, Mapping):
+        return True
+    if not _NEVER_STRICT.isdisjoint(schema):
+        return False
+    if not all(
+        is_strict(inner) for key, inner in schema.items() if key not in ("enum", "const", "default", "examples")
+    ):
+        return False
+    if schema.get("type") != "object" and "properties" not in schema:
+        return True
+    required, properties = schema.get("required") or [], schema.get("properties") or {}
+    return schema.get("additionalProperties") is False and set(required) == set(properties)
+
+
+def is_any_object(output: OutputFormat) -> bool:
+    """Whether a format asks for no more than some JSON object."""
+    return output.kind == "json" and output.schema == {"type": "object"}
+
+
+def checked_output(request: GenerateRequest) -> OutputFormat | None:
+    """Return the format that a request asks for, made from whatever it was given as."""
+    return None if request.response_format is None else to_output_format(request.response_format)
+
+
+# What a format can say.
+
+_UNSAID = frozenset({"messages", "tools", "stream", "model", "options", "retries", "timeout"})
+_NEUTRAL: Mapping[str, Any] = {"n": 1, "logprobs": False, "priority": 0, "deterministic": False, "stop": ()}
+
+
+def check_sayable(request: GenerateRequest, accepted: frozenset[str], service: str) -> None:
+    """Raise UnsupportedFeatureError for the first parameter of a request that is given and not in `accepted`."""
+    for name in GenerateRequest.__slots__:
+        value = getattr(request, name)
+        if name in _UNSAID or name in accepted or value is None or value == _NEUTRAL.get(name):
+            continue
+        raise UnsupportedFeatureError(name, f"{service} has no parameter {name!r}; leave it out.")
+
+
+def with_options(body: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a body with a provider's own fields in it. Raises InvalidParameterError for one that is set already."""
+    for name, value in options.items():
+        there = body.get(name)
+        if isinstance(there, dict) and isinstance(value, Mapping):
+            body[name] = {**there, **value}
+        elif name in body:
+            raise InvalidParameterError(
+                f"options.{name}", f"options may not set {name!r}, which the request itself says; leave it out there."
+            )
+        else:
+            body[name] = value
+    return body
