@@ -216,9 +216,10 @@ def read_response(body: bytes, provider: str | None) -> GenerateResponse:
         raise no_answer(body, provider)
     accumulator = ResponseAccumulator()
     usage = read_usage(whole.usage) if whole.usage else None
-    for number, choice in enumerate(whole.choices):
-        delta = _read_choice(choice, number, provider)
-        accumulator.add(replace(delta, usage=None if number else usage, model=whole.model))
+    answers = [_read_choice(choice, number, provider) for number, choice in enumerate(whole.choices)]
+    for answer in sorted(answers, key=lambda one: one.choice):
+        accumulator.add(replace(answer, usage=usage, model=whole.model or None))
+        usage = None  # it is of all answers, and stands in the first one
     return replace(accumulator.response, raw_response=raw)
 
 
@@ -236,7 +237,10 @@ def _read_choice(choice: WholeChoice, number: int, provider: str | None) -> Gene
     content, reasoning = said_texts(said)
     ending.refused = bool(said.refusal)
     ending.finish, ending.details = choice.finish_reason, said.reasoning_details or []
-    pieces = ending.add_calls(said.tool_calls or [])
+    calls = said.tool_calls or []
+    for place, call in enumerate(calls):
+        call.index = place  # each is whole, whatever it is numbered
+    pieces = ending.add_calls(calls)
     return GenerateResponse(
         content + (said.refusal or ""),
         reasoning,

@@ -22,8 +22,10 @@ from abstractllm.wire.openai_facts import (
 )
 
 STANDARD = frozenset(
-    ("max_tokens", "temperature", "top_p", "seed", "stop", "n", "logprobs", "top_logprobs", "logit_bias")
-    + ("presence_penalty", "frequency_penalty", "tool_choice", "response_format", "reasoning")
+    {
+        *("max_tokens", "temperature", "top_p", "seed", "stop", "n", "logprobs", "top_logprobs", "logit_bias"),
+        *("presence_penalty", "frequency_penalty", "tool_choice", "response_format", "reasoning"),
+    }
 )
 """Parameters that OpenAI's own models take; those that reason refuse some of them."""
 
@@ -31,9 +33,9 @@ EXTENDED = STANDARD | {"top_k", "min_p", "repetition_penalty"}
 """Parameters that servers such as vLLM take."""
 
 _PLAIN = (
-    ("temperature", "top_p", "top_k", "min_p", "seed", "top_logprobs")
-    + ("presence_penalty", "frequency_penalty", "repetition_penalty")
-)  # fmt: skip
+    *("temperature", "top_p", "top_k", "min_p", "seed", "top_logprobs"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
+)
 """Parameters that have the same name and form here as in a request of ours."""
 
 

@@ -65,20 +65,33 @@ class ChatStreamDecoder:
         self._usage: Counts | None = None
         self._model: str | None = None
         self._done = False
+        self._error: AbstractLLMError | None = None
 
     def feed(self, data: bytes) -> Sequence[GenerateResponse]:
         """Return the deltas that are complete with these bytes; what comes after the end marker is ignored.
 
-        Raises GenerationError for what is no such stream, and the error that the service reports in it.
+        Raises GenerationError for what is no such stream, and the error that the service reports in it; where deltas
+        came before it in the same bytes, they are returned, and the next call raises.
         """
+        self._raise_held()
         found: list[GenerateResponse] = []
-        for event in self._events.feed(data):
-            if not self._done and event.data:
-                self._take(event.data, found)
+        try:
+            for event in self._events.feed(data):
+                if not self._done and event.data:
+                    self._take(event.data, found)
+        except AbstractLLMError as error:
+            if not found:
+                raise
+            self._error = error
         return found
+
+    def _raise_held(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def end(self) -> Sequence[GenerateResponse]:
         """Return what is left. Raises ProviderConnectionError for a stream without its end, and what `feed` raises."""
+        self._raise_held()
         found: list[GenerateResponse] = []
         for event in self._events.end():
             if not self._done and event.data:
@@ -136,7 +149,8 @@ class ChatStreamDecoder:
     def _look_for_error(self, data: bytes) -> None:
         """Raise what an event without choices and usage reports, if it does; some servers do without `error`."""
         value = _decode_any(data)
-        if value.get("error") or value.get("object") == "error" or value.get("type") == "error" or "detail" in value:
+        said = isinstance(value.get("message"), str) or "detail" in value
+        if said or value.get("error") or "error" in (value.get("object"), value.get("type")):
             raise stream_failure(value, self._provider)
 
     def _delta(self, choice: _Choice) -> GenerateResponse | None:

@@ -143,6 +143,8 @@ def with_options(body: dict[str, Any], options: Mapping[str, Any]) -> dict[str, 
         there = body.get(name)
         if isinstance(there, dict) and isinstance(value, Mapping):
             body[name] = {**there, **value}
+        elif isinstance(there, list) and isinstance(value, list) and name == "include":
+            body[name] = there + value
         elif name in body:
             raise InvalidParameterError(
                 f"options.{name}", f"options may not set {name!r}, which the request itself says; leave it out there."
