@@ -27,6 +27,7 @@ _KEYS = re.compile(
         \b(?:Bearer|Basic)\s+
       | [?&](?:api[_-]?key|key|access_token|token)=
       | \b(?:api[ _-]?key|x-goog-api-key|access[ _-]?token|authorization)["']?(?:\s+provided)?\s*[:=]\s*["']?
+        (?:(?:Bearer|Basic)\s+)?
     )
     (?!\[key)[^\s"'<>,;&}]{4,}
   | \b(?:sk|pk|rk|gsk|hf|xai|pplx|r8|nvapi|fw|csk|tgp|ghp)[-_][A-Za-z0-9_*.-]{6,}
@@ -148,7 +149,7 @@ def _codes(error: Mapping[str, Any], details: Sequence[Mapping[str, Any]]) -> It
 
 def _html_title(page: str) -> str:
     title = re.search(r"<title[^>]*>(.*?)</title", page, re.IGNORECASE | re.DOTALL)
-    return _line(f"a page of HTML, titled {title[1].strip()!r}" if title else "a page of HTML")
+    return _line(f"a page of HTML, titled {' '.join(title[1].split())!r}" if title else "a page of HTML")
 
 
 def _line(text: str) -> str:

@@ -54,6 +54,17 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
+def _is_plain(said: Said) -> bool:
+    """Whether a piece says nothing but content, as nearly all do."""
+    return (
+        said.tool_calls is None
+        and said.reasoning is None
+        and said.reasoning_content is None
+        and said.refusal is None
+        and said.reasoning_details is None
+    )
+
+
 class ChatStreamDecoder:
     """Decodes one streamed answer; with several choices, their deltas come as the service interleaves them."""
 
@@ -166,16 +177,9 @@ class ChatStreamDecoder:
         if said is None:
             return None
         content = said.content
-        if type(content) is str and content and choice.logprobs is None and not self._is_rich(said):
-            return GenerateResponse(content, choice=number)
+        if type(content) is str and choice.logprobs is None and _is_plain(said):
+            return GenerateResponse(content, choice=number) if content else None
         return self._rich_delta(ending, said, choice)
-
-    @staticmethod
-    def _is_rich(said: Said) -> bool:
-        """Whether a piece says more than content."""
-        return bool(
-            said.tool_calls or said.reasoning_content or said.reasoning or said.refusal or said.reasoning_details
-        )
 
     def _rich_delta(self, ending: Ending, said: Said, choice: _Choice) -> GenerateResponse | None:
         content, reasoning = said_texts(said)

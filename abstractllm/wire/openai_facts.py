@@ -91,20 +91,26 @@ _NEVER_STRICT = {"allOf", "oneOf", "not", "if", "then", "else", "dependentRequir
 }
 
 
+_VALUES = {"enum", "const", "default", "examples"}
+
+
 def is_strict(schema: object) -> bool:
-    """Whether a schema keeps to what `strict` asks for: every object lists all its keys as required, and no others.
+    """Whether a schema keeps to what `strict` asks for: one object, and every object in it lists its keys as required.
 
     A service refuses one that does not, so that it can only be asked for without `strict`.
     """
+    return isinstance(schema, Mapping) and schema.get("type") == "object" and _is_closed(schema)
+
+
+def _is_closed(schema: object) -> bool:
+    """Whether every object in a schema has all of its keys and no others."""
     if isinstance(schema, list):
-        return all(map(is_strict, schema))
+        return all(map(_is_closed, schema))
     if not isinstance(schema, Mapping):
         return True
     if not _NEVER_STRICT.isdisjoint(schema):
         return False
-    if not all(
-        is_strict(inner) for key, inner in schema.items() if key not in ("enum", "const", "default", "examples")
-    ):
+    if not all(_is_closed(inner) for key, inner in schema.items() if key not in _VALUES):
         return False
     if schema.get("type") != "object" and "properties" not in schema:
         return True
