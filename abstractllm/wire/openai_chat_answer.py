@@ -14,7 +14,7 @@ from abstractllm.types import FinishReason, GenerateResponse, ToolCallDelta, Usa
 from abstractllm.wire.call_pieces import CallPieces
 from abstractllm.wire.failures import stream_failure
 from abstractllm.wire.openai_chat_messages import OWN, own_data, with_calls
-from abstractllm.wire.openai_facts import Logprob, read_logprobs, write_logprobs
+from abstractllm.wire.openai_facts import Logprob, read_logprobs, string, write_logprobs
 
 _FINISHES: Mapping[str, FinishReason] = {
     "length": "length",
@@ -190,13 +190,13 @@ def _parts_texts(parts: list[Any]) -> tuple[str, str]:
     """Return the text and the thinking in content that is a list."""
     content, thought = "", ""
     for part in parts:
-        if isinstance(part, str):
-            content += part
-        elif isinstance(part, dict) and part.get("type") == "thinking":
+        if not isinstance(part, dict):
+            content += string(part)
+        elif part.get("type") == "thinking":
             inner = part.get("thinking")
-            thought += inner if isinstance(inner, str) else _parts_texts(inner or [])[0]
-        elif isinstance(part, dict) and isinstance(part.get("text"), str):
-            content += part["text"]
+            thought += _parts_texts(inner)[0] if isinstance(inner, list) else string(inner)
+        else:
+            content += string(part.get("text"))
     return content, thought
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from abstractllm.accumulator import call_deltas
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
 from abstractllm.messages import to_messages
 from abstractllm.types import ImagePart, Message, Part, TextPart, ToolCall
-from abstractllm.wire.openai_facts import data_url, file_name, image_url, read_document
+from abstractllm.wire.openai_facts import data_url, file_name, image_url, mappings, read_document
 
 OWN = "openai_chat"
 """Key of this format in `provider_data`: fields that a service wants back, such as signed reasoning.
@@ -125,13 +125,9 @@ def _completed(message: Message, turn: Mapping[str, Any] | Message) -> Message:
     """Return a message with what its service wants back."""
     if isinstance(turn, Message):
         return message
-    extras = [call.get("extra_content") for call in _mappings(turn.get("tool_calls"))]
+    extras = [call.get("extra_content") for call in mappings(turn.get("tool_calls"))]
     own = own_data(turn.get("reasoning_details"), extras)
     return replace(message, provider_data=own) if own else message
-
-
-def _mappings(value: object) -> Iterator[Mapping[str, Any]]:
-    yield from (one for one in (value if isinstance(value, list) else []) if isinstance(one, Mapping))
 
 
 def own_data(details: object, extras: list[Any]) -> dict[str, Any] | None:

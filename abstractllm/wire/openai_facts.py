@@ -50,6 +50,16 @@ def _plain(one: TokenLogprob) -> dict[str, Any]:
     return {"token": one.token, "logprob": max(one.logprob, LEAST_LOGPROB), "bytes": list(one.bytes)}
 
 
+def mappings(value: object) -> list[Mapping[str, Any]]:
+    """Return the objects in what should be a list of them."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def string(value: object) -> str:
+    """Return what should be a text, empty for what is none."""
+    return value if isinstance(value, str) else ""
+
+
 def data_url(media_type: str, data: bytes) -> str:
     """Return bytes as a `data:` URL (RFC 2397)."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"

@@ -13,7 +13,7 @@ from abstractllm.errors import GenerationError, UnsupportedFeatureError
 from abstractllm.types import FinishReason, GenerateResponse, TokenLogprob, Usage
 from abstractllm.wire.failures import stream_failure
 from abstractllm.wire.openai_chat_answer import no_answer
-from abstractllm.wire.openai_facts import Logprob, read_logprobs, write_logprobs
+from abstractllm.wire.openai_facts import Logprob, mappings, read_logprobs, string, write_logprobs
 from abstractllm.wire.openai_responses_items import OWN, call_item, own_data, read_call, reasoning_texts, returned_item
 
 
@@ -67,19 +67,14 @@ def read_response(body: bytes, provider: str | None) -> GenerateResponse:
 
 def read_output(output: Sequence[Mapping[str, Any]]) -> GenerateResponse:
     """Return what items say. `finish_reason` is only set where the model refused. Raises ValidationError."""
-    parts = [
-        part
-        for item in output
-        if item.get("type") == "message"
-        for part in item.get("content") or ()
-        if isinstance(part, Mapping)
-    ]
+    parts = [part for item in output if item.get("type") == "message" for part in mappings(item.get("content"))]
     logprobs = [one for part in parts for one in msgspec.convert(part.get("logprobs") or [], list[Logprob])]
     back = [returned_item(item) for item in output]
+    calls = [read_call(item) for item in output if item.get("type") == "function_call"]
     return GenerateResponse(
-        "".join(str(part.get("text") or part.get("refusal") or "") for part in parts),
+        "".join(string(part.get("text")) or string(part.get("refusal")) for part in parts),
         "\n\n".join(text for item in output if item.get("type") == "reasoning" for text in reasoning_texts(item)),
-        tuple(read_call(item) for item in output if item.get("type") == "function_call"),
+        tuple(replace(call, id=call.id or f"call_{number}") for number, call in enumerate(calls)),
         finish_reason="content_filter" if any(part.get("type") == "refusal" for part in parts) else None,
         logprobs=read_logprobs(logprobs),
         provider_data=own_data([item for item in back if item]),

@@ -14,9 +14,9 @@ from abstractllm.types import GenerateResponse, ToolCallDelta
 from abstractllm.wire.failures import stream_failure
 from abstractllm.wire.lines import Event, EventDecoder
 from abstractllm.wire.openai_chat_answer import no_answer
-from abstractllm.wire.openai_facts import Logprob, read_logprobs
+from abstractllm.wire.openai_facts import Logprob, read_logprobs, string
 from abstractllm.wire.openai_responses_answer import Ended, read_end, read_output
-from abstractllm.wire.openai_responses_items import own_data, returned_item
+from abstractllm.wire.openai_responses_items import arguments_text, own_data, returned_item
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -152,16 +152,16 @@ class ResponsesStreamDecoder:
     def _text(self, event: _Event, found: _Found) -> None:
         logprobs = read_logprobs(msgspec.convert(event.logprobs or [], list[Logprob]))
         if event.delta or logprobs:
-            self._say(GenerateResponse(_string(event.delta), logprobs=logprobs), found)
+            self._say(GenerateResponse(string(event.delta), logprobs=logprobs), found)
 
     def _refusal(self, event: _Event, found: _Found) -> None:
         self._refused = True
         if event.delta:
-            self._say(GenerateResponse(_string(event.delta)), found)
+            self._say(GenerateResponse(string(event.delta)), found)
 
     def _reasoning(self, event: _Event, found: _Found) -> None:
         """Paragraphs, which come one by one, are divided as in a whole answer."""
-        text = _string(event.delta)
+        text = string(event.delta)
         if not text:
             return
         paragraph = (event.type, event.output_index, event.item_id, event.summary_index, event.content_index)
@@ -191,22 +191,23 @@ class ResponsesStreamDecoder:
 
     def _item_call(self, event: _Event, item: Mapping[str, Any], found: _Found) -> None:
         """Tell what an item says of its call and has not been told yet."""
-        call = self._call(event.output_index, event.item_id or item.get("id"))
+        call = self._call(event.output_index, event.item_id or string(item.get("id")))
         identity = name = None
         if not call.named:
-            identity, name = item.get("call_id") or item.get("id") or f"call_{call.index}", item.get("name")
+            given = string(item.get("call_id")) or string(item.get("id"))
+            identity, name = given or f"call_{call.index}", string(item.get("name"))
             call.named = True
-        self._tell(call, identity, name, _arguments_text(item.get("arguments")), found)
+        self._tell(call, identity, name, arguments_text(item.get("arguments")), found)
 
     def _arguments(self, event: _Event, found: _Found) -> None:
         call = self._call(event.output_index, event.item_id)
-        text = _string(event.delta)
+        text = string(event.delta)
         call.arguments = call.arguments or bool(text)
         if text:
             self._say(GenerateResponse(tool_call_deltas=(ToolCallDelta(call.index, arguments=text),)), found)
 
     def _arguments_done(self, event: _Event, found: _Found) -> None:
-        self._tell(self._call(event.output_index, event.item_id), None, None, _arguments_text(event.arguments), found)
+        self._tell(self._call(event.output_index, event.item_id), None, None, arguments_text(event.arguments), found)
 
     def _tell(self, call: _Call, identity: str | None, name: str | None, whole: str, found: _Found) -> None:
         """Tell the whole arguments of a call, unless pieces of them have been told."""
@@ -232,14 +233,3 @@ class ResponsesStreamDecoder:
         back = [returned_item(item) for item in output]
         found.append(GenerateResponse(**last, provider_data=own_data([item for item in back if item])))
         self._done = True
-
-
-def _string(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _arguments_text(value: object) -> str:
-    """Return whole arguments as text, which some servers send as an object."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    return msgspec.json.encode(value).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from abstractllm.accumulator import call_deltas, decode_arguments
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
 from abstractllm.messages import to_messages
 from abstractllm.types import DocumentPart, ImagePart, Message, Part, TextPart, ToolCall
-from abstractllm.wire.openai_facts import data_url, file_name, image_url, read_document
+from abstractllm.wire.openai_facts import data_url, file_name, image_url, mappings, read_document, string
 
 OWN = "openai_responses"
 """Key of this format in `provider_data`: a list in the order of the service's output.
@@ -126,11 +127,8 @@ def returned_item(item: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def reasoning_texts(item: Mapping[str, Any]) -> Iterator[str]:
     """Yield the paragraphs of an item of reasoning that have text: of its summary, then of the reasoning itself."""
-    for key in ("summary", "content"):
-        for part in item.get(key) or ():
-            text = part.get("text") if isinstance(part, Mapping) else None
-            if isinstance(text, str) and text:
-                yield text
+    parts = [*mappings(item.get("summary")), *mappings(item.get("content"))]
+    yield from filter(None, (string(part.get("text")) for part in parts))
 
 
 def read_items(given: object) -> tuple[Message, ...]:
@@ -181,12 +179,19 @@ def _read_answer(number: int, item: Mapping[str, Any], answer: _Answer) -> None:
 
 def read_call(item: Mapping[str, Any]) -> ToolCall:
     """Return the call in an item; one whose arguments cannot be read is marked as invalid."""
-    text = item.get("arguments") or ""
-    identity, name = str(item.get("call_id") or item.get("id") or ""), str(item.get("name") or "")
-    arguments = dict(text) if isinstance(text, Mapping) else decode_arguments(str(text))
+    text = arguments_text(item.get("arguments"))
+    identity, name = string(item.get("call_id")) or string(item.get("id")), string(item.get("name"))
+    arguments = decode_arguments(text)
     if arguments is None or not name:
-        return ToolCall(identity, name, {}, invalid=str(text))
+        return ToolCall(identity, name, {}, invalid=text)
     return ToolCall(identity, name, arguments)
+
+
+def arguments_text(value: object) -> str:
+    """Return arguments as text, which some servers send as an object."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _read_turn(number: int, item: Mapping[str, Any]) -> Message:

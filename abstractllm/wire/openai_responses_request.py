@@ -180,5 +180,6 @@ def _read_options(body: Mapping[str, Any], quirks: ResponsesQuirks) -> dict[str,
         if name == "reasoning" and rest.get("summary") == quirks.summary:
             rest.pop("summary", None)
         options |= {name: rest} if rest else {}
-    include = [one for one in body.get("include") or () if one not in (_LOGPROBS, _ENCRYPTED)]
+    given = body.get("include")
+    include = [one for one in given if one not in (_LOGPROBS, _ENCRYPTED)] if isinstance(given, list) else given
     return options | ({"include": include} if include else {})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
+from typing import Any
 
 from hypothesis import strategies as st
 
 from abstractllm.accumulator import call_deltas
+from abstractllm.errors import AbstractLLMError
 from abstractllm.schema import to_output_format
 from abstractllm.types import (
     DocumentPart,
@@ -127,3 +130,22 @@ def deltas_of(answer: GenerateResponse, size: int) -> list[GenerateResponse]:
         )
         streams.append([*stream, last])
     return [delta for turn in zip_longest(*streams) for delta in turn if delta is not None]
+
+
+def spoiled(value: Any) -> Iterator[Any]:
+    """Yield a JSON value with each of its parts, one after the other, replaced by something else."""
+    yield from (None, True, -1, 0.5, "x", "", [], [3], ["x"], [None], [[]], {}, {"x": 1})
+    if isinstance(value, dict):
+        for key in value:
+            yield from ({**value, key: other} for other in spoiled(value[key]))
+    if isinstance(value, list):
+        for place in range(len(value)):
+            yield from ([*value[:place], other, *value[place + 1 :]] for other in spoiled(value[place]))
+
+
+def raises_only_ours(act: Callable[[], object]) -> None:
+    """Do something that may work or raise an error of ours."""
+    try:
+        act()
+    except AbstractLLMError:
+        pass

@@ -13,7 +13,6 @@ from hypothesis import given, settings, strategies as st
 
 from abstractllm.accumulator import join
 from abstractllm.errors import (
-    AbstractLLMError,
     GenerationError,
     InvalidParameterError,
     InvalidRequestError,
@@ -486,11 +485,62 @@ def test_errors_instead_of_answers() -> None:
         answer({"content": "a"}, "error")
 
 
+MESSAGE = {
+    "role": "assistant",
+    "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "b"}]}, {"type": "text", "text": "a"}],
+    "reasoning": "r",
+    "refusal": "no",
+    "reasoning_details": [{"type": "x"}],
+    "tool_calls": [{"index": 0, "id": "i", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"a": 1}}],
+}
+TOKEN = {"token": "a", "logprob": -1.0, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -2.0}]}
+CHOICE = {"index": 0, "finish_reason": "stop", "stop_reason": "x", "logprobs": {"content": [TOKEN]}}
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
+ANSWER = {"model": "m", "choices": [{**CHOICE, "message": MESSAGE}], "usage": USAGE, "error": None}
+REQUEST = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "s"},
+        {
+            "role": "user",
+            "name": "n",
+            "content": [
+                {"type": "text", "text": "t"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+                {"type": "file", "file": {"filename": "f", "file_data": "data:application/pdf;base64,AA=="}},
+            ],
+        },
+        {**MESSAGE, "content": [{"type": "refusal", "refusal": "a"}]},
+        {"role": "tool", "tool_call_id": "i", "content": "c"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    "structured_outputs": {"regex": "a"},
+    "reasoning": {"effort": "low"},
+    "chat_template_kwargs": {"enable_thinking": True},
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "logit_bias": {"1": 2},
+    "stop": ["s"],
+}
+
+
+def test_nothing_that_a_service_sends_breaks_the_decoders() -> None:
+    for value in samples.spoiled(ANSWER):
+        samples.raises_only_ours(lambda value=value: PLAIN.decode_response(json.dumps(value).encode()))
+    for value in samples.spoiled({**ANSWER, "choices": [{**CHOICE, "delta": MESSAGE}]}):
+        decoded(PLAIN.stream_decoder(), [b"data: " + json.dumps(value).encode() + b"\n\ndata: [DONE]\n\n"])
+
+
+def test_nothing_that_a_client_sends_breaks_the_decoder() -> None:
+    assert PLAIN.decode_request(REQUEST).model == "m"
+    for value in samples.spoiled(REQUEST):
+        samples.raises_only_ours(lambda body=value: PLAIN.stream_encoder(PLAIN.decode_request(body)))
+
+
 @settings(max_examples=30)
 @given(st.binary(max_size=60))
-def test_no_bytes_break_the_decoder(data: bytes) -> None:
-    for act in (lambda: PLAIN.decode_response(data), lambda: PLAIN.stream_decoder().feed(b"data: " + data + b"\n\n")):
-        try:
-            act()
-        except AbstractLLMError:
-            pass
+def test_no_bytes_break_the_decoders(data: bytes) -> None:
+    samples.raises_only_ours(lambda: PLAIN.decode_response(data))
+    decoded(PLAIN.stream_decoder(), [b"data: " + data + b"\n\n"])
