@@ -581,6 +581,41 @@ def test_whole_calls_in_one_delta_are_encoded() -> None:
     assert join(decoded(NEW(), [data])[0]) == replace(first, model="m")
 
 
+def test_every_piece_belongs_to_an_item_that_is_open() -> None:
+    encoder = PLAIN.stream_encoder(GenerateRequest(USER, stream=True, model="m"))
+    deltas = [
+        GenerateResponse("a"),
+        GenerateResponse(tool_call_deltas=(ToolCallDelta(0, "c", "f", "{"),)),
+        GenerateResponse("b"),
+        GenerateResponse(tool_call_deltas=(ToolCallDelta(0, arguments="}"),)),
+        GenerateResponse(reasoning="r"),
+        GenerateResponse("c", finish_reason="tool_calls"),
+    ]
+    data = b"".join(map(encoder.encode, deltas)) + encoder.end()
+    events = [json.loads(block.split(b"data: ")[1]) for block in data.strip().split(b"\n\n")]
+    texts: dict[int, str] = {}
+    output: dict[int, Any] = {}
+    for event in events:
+        place = event.get("output_index")
+        if event["type"] == "response.output_item.added":
+            texts[place] = ""
+        elif event["type"].endswith(".delta"):
+            texts[place] += event["delta"]
+        elif event["type"] == "response.output_item.done":
+            assert texts.pop(place) in json.dumps(event["item"])
+            output[place] = event["item"]
+    assert texts == {}
+    assert events[-1]["response"]["output"] == [output[place] for place in sorted(output)]
+    assert [one["type"] for one in events[-1]["response"]["output"]] == [
+        "message",
+        "function_call",
+        "message",
+        "reasoning",
+        "message",
+    ]
+    assert join(decoded(NEW(), [data])[0]) == replace(join(deltas), model="m")
+
+
 def test_encoded_events_are_numbered_and_named() -> None:
     codec = OpenAIResponses(new_id=lambda: "1", clock=lambda: 5.9)
     encoder = codec.stream_encoder(GenerateRequest(USER, stream=True, model="m"))
