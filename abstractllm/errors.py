@@ -19,7 +19,8 @@
     │   └── UnsupportedModelError       it was found, and it is of a kind that cannot run
     ├── ProviderAPIError                a remote service answered with an error
     │   ├── AuthenticationError         the key is missing, wrong or not allowed to do this
-    │   ├── QuotaExceededError          too many requests, or the account's quota is spent
+    │   ├── QuotaExceededError          too many requests
+    │   │   └── SpentQuotaError         the account has nothing left: waiting does not help
     │   ├── ContentFilterError          the service refused the content
     │   └── ProviderConnectionError     the service could not be reached, or the connection broke
     ├── GenerationError                 generating failed after it had begun
@@ -222,7 +223,11 @@ class AuthenticationError(ProviderAPIError):
 
 
 class QuotaExceededError(ProviderAPIError):
-    """Too many requests, or the account's quota is spent."""
+    """Too many requests, or too many tokens, in too short a time."""
+
+
+class SpentQuotaError(QuotaExceededError):
+    """The account has nothing left to spend; unlike "too many requests", waiting does not help."""
 
 
 class ContentFilterError(ProviderAPIError):

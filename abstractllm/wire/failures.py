@@ -18,14 +18,10 @@ from abstractllm.errors import (
     ProviderAPIError,
     ProviderConnectionError,
     QuotaExceededError,
+    SpentQuotaError,
     UnsupportedFeatureError,
 )
 from abstractllm.wire.failure_bodies import Report, read_body, read_object
-
-
-class SpentQuotaError(QuotaExceededError):
-    """The account has nothing left to spend; unlike "too many requests", waiting does not help."""
-
 
 _STATUS = {
     "invalid_request_error": 400,

@@ -21,9 +21,10 @@ from abstractllm.errors import (
     ProviderConnectionError,
     QuotaExceededError,
     RequestTimeoutError,
+    SpentQuotaError,
     UnsupportedFeatureError,
 )
-from abstractllm.wire.failures import SpentQuotaError, error_object, failure, may_retry, retry_after, stream_failure
+from abstractllm.wire.failures import error_object, failure, may_retry, retry_after, stream_failure
 
 
 def openai(message: str = "No.", type_: str | None = None, code: object = None, **more: object) -> bytes:
