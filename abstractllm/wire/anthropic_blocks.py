@@ -8,7 +8,6 @@ did); for a tool's result the mapping `{"is_error": True}`, if the tool failed.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -205,7 +204,7 @@ def _decoded(source: _Source) -> bytes:
         raise UnsupportedFeatureError("messages", what)
     try:
         return base64.b64decode(source.data, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise InvalidRequestError(f"The data of an image or document is not valid base64: {error}.") from error
 
 

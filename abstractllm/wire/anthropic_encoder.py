@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
+
+from msgspec import json
 
 from abstractllm.accumulator import call_deltas
 from abstractllm.types import GenerateResponse, ToolCallDelta
 from abstractllm.wire.anthropic_answer import error_body, message_body, stop_reason_of, usage_body
 from abstractllm.wire.anthropic_blocks import calls_in, is_special, kept_blocks, says
-from abstractllm.wire.bodies import json_text
 
 _EMPTY: Mapping[str, Mapping[str, Any]] = {
     "text": {"type": "text", "text": ""},
@@ -18,7 +20,7 @@ _EMPTY: Mapping[str, Mapping[str, Any]] = {
 
 
 def _event(kind: str, **fields: Any) -> bytes:
-    return f"event: {kind}\ndata: {json_text({'type': kind, **fields})}\n\n".encode()
+    return b"event: %b\ndata: %b\n\n" % (kind.encode("ascii"), json.encode({"type": kind, **fields}))
 
 
 class AnthropicStreamEncoder:
@@ -33,8 +35,8 @@ class AnthropicStreamEncoder:
         self._begun = False
         self._blocks = 0
         self._open: tuple[str, int] | None = None  # kind and index of the text or thinking that goes on
-        self._calls: dict[int, int | None] = {}  # the block of each call, None until its name is known
-        self._held: dict[int, str] = {}  # pieces of calls without a name
+        self._calls: dict[int, int] = {}  # the block of each call
+        self._held: dict[int, ToolCallDelta] = {}  # what has come of calls without a name
         self._special = 0
         self._last = GenerateResponse()
 
@@ -49,17 +51,17 @@ class AnthropicStreamEncoder:
         pieces += [self._keep(block) for block in self._new(kept)]
         if delta.content:
             pieces.append(self._say("text", delta.content))
-        first = max((*self._calls, *(call.index for call in delta.tool_call_deltas)), default=-1) + 1
+        first = max((*self._calls, *self._held, *(call.index for call in delta.tool_call_deltas)), default=-1) + 1
         for call in (*delta.tool_call_deltas, *call_deltas(delta.tool_calls, first=first)):
             pieces.append(self._call(call))
-        if delta.finish_reason is not None:
-            self._last = delta
+        if delta.finish_reason is not None or delta.usage is not None:
+            self._note(delta)
         return b"".join(pieces)
 
     def end(self) -> bytes:
-        """Return the events that end the stream: why, and the counts of the delta that had the reason."""
+        """Return the events that end the stream: why it ended, and the counts."""
         pieces = [self._begin(), self._close()]
-        pieces += [self._name(ToolCallDelta(index, name="")) for index, block in self._calls.items() if block is None]
+        pieces += [self._name(replace(held, name="")) for held in self._held.values()]
         pieces += [_event("content_block_stop", index=block) for block in self._calls.values()]
         ending = {"stop_reason": stop_reason_of(self._last), "stop_sequence": self._last.stop_string}
         pieces.append(_event("message_delta", delta=ending, usage=usage_body(self._last.usage)))
@@ -68,6 +70,14 @@ class AnthropicStreamEncoder:
     def fail(self, error: Exception) -> bytes:
         """Return the event that reports an error in the middle of a stream."""
         return _event("error", error=error_body(error)["error"])
+
+    def _note(self, delta: GenerateResponse) -> None:
+        """Take what a delta says of the whole answer; later facts replace earlier ones."""
+        self._last = GenerateResponse(
+            finish_reason=delta.finish_reason or self._last.finish_reason,
+            usage=delta.usage or self._last.usage,
+            stop_string=self._last.stop_string if delta.stop_string is None else delta.stop_string,
+        )
 
     def _begin(self) -> bytes:
         if self._begun:
@@ -127,25 +137,22 @@ class AnthropicStreamEncoder:
         return b"".join([*(self._delta(index, piece) for piece in pieces), self._close()])
 
     def _call(self, delta: ToolCallDelta) -> bytes:
-        index = delta.index
-        if index not in self._calls:
-            self._calls[index], self._held[index] = None, ""
-        begun = b"" if self._calls[index] is not None else self._name(delta)
-        block = self._calls[index]
-        if block is None:
-            self._held[index] += delta.arguments
-            return b""
-        return begun + (self._arguments(block, delta.arguments) if delta.arguments else b"")
+        block = self._calls.get(delta.index)
+        if block is not None:
+            return self._arguments(block, delta.arguments)
+        held = self._held.pop(delta.index, ToolCallDelta(delta.index))
+        call = ToolCallDelta(delta.index, delta.id or held.id, delta.name, held.arguments + delta.arguments)
+        if call.name is not None:
+            return self._name(call)
+        self._held[delta.index] = call
+        return b""
 
-    def _name(self, delta: ToolCallDelta) -> bytes:
-        """Return the beginning of a call's block once its name is known, with what was held back."""
-        if delta.name is None:
-            return b""
-        self._calls[delta.index] = self._blocks
-        named = {"id": delta.id or f"call_{delta.index}", "name": delta.name, "input": {}}
+    def _name(self, call: ToolCallDelta) -> bytes:
+        """Return the beginning of a call's block, with what has come of it."""
+        self._calls[call.index] = self._blocks
+        named: dict[str, Any] = {"id": call.id or f"call_{call.index}", "name": call.name, "input": {}}
         begun = self._close() + self._start({"type": "tool_use", **named})
-        held = self._held.pop(delta.index)
-        return begun + (self._arguments(self._blocks - 1, held) if held else b"")
+        return begun + self._arguments(self._blocks - 1, call.arguments)
 
     def _arguments(self, block: int, text: str) -> bytes:
-        return self._delta(block, {"type": "input_json_delta", "partial_json": text})
+        return self._delta(block, {"type": "input_json_delta", "partial_json": text}) if text else b""

@@ -98,7 +98,7 @@ def _system(messages: Sequence[Message], provider: str) -> dict[str, Any]:
 
 def _turns(messages: Sequence[Message], first: int, provider: str) -> list[dict[str, Any]]:
     """Return the turns after the system's, those of one speaker in a row as one."""
-    numbered = list(enumerate(messages))[first:]
+    numbered = [one for one in list(enumerate(messages))[first:] if not _empty(one[1])]
     turns = []
     for role, group in groupby(numbered, lambda one: _speaker(one[0], one[1], provider)):
         run = [message for _, message in group]
@@ -108,6 +108,10 @@ def _turns(messages: Sequence[Message], first: int, provider: str) -> list[dict[
     if not turns:
         raise InvalidParameterError("messages", "The conversation has nothing but system turns; add a user's.")
     return turns
+
+
+def _empty(message: Message) -> bool:
+    return not (message.content or message.tool_calls or message.provider_data or message.role == "tool")
 
 
 def _speaker(number: int, message: Message, provider: str) -> str:

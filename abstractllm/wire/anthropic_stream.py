@@ -172,7 +172,7 @@ class AnthropicStreamDecoder:
         piece = event.delta
         if piece is None:
             return None
-        block = self._by_index.get(event.index) or self._implied(event)
+        block = self._by_index.get(event.index) or self._implied(event.index, piece)
         if piece.text is not None:
             block.pieces.append(piece.text)
             return GenerateResponse(content=piece.text) if piece.text else None
@@ -192,13 +192,14 @@ class AnthropicStreamDecoder:
             return None
         return GenerateResponse(tool_call_deltas=(ToolCallDelta(block.call, arguments=text),))
 
-    def _implied(self, event: _Event) -> _Block:
-        """Return the block of a piece without a known index: the one that began last, or one that never did."""
-        piece = event.delta
-        kind = "thinking" if piece is not None and (piece.thinking or piece.signature) else "text"
-        if self._blocks and (event.index < 0 or self._blocks[-1].kind == "tool_use"):
-            return self._blocks[-1]
-        return self._begin({"type": kind}, event.index)
+    def _implied(self, index: int, piece: _Piece) -> _Block:
+        """Return the block of a piece without a known index: the last one, if it fits, or one that never began."""
+        kind = "thinking" if piece.thinking is not None or piece.signature is not None else "text"
+        kind = "tool_use" if piece.partial_json is not None else kind
+        last = self._blocks[-1] if self._blocks else None
+        if last is not None and (last.kind == kind or (kind == "tool_use" and last.kind not in _JOINED)):
+            return last
+        return self._begin({"type": kind}, index)
 
     def _begin(self, fields: dict[str, Any], index: int) -> _Block:
         called = fields.get("type") == "tool_use"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -55,5 +54,5 @@ def schema_format(schema: Mapping[str, Any], name: str = "response") -> OutputFo
 
 
 def json_text(value: object) -> str:
-    """Return a value as compact JSON text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Return JSON values as compact JSON text."""
+    return msgspec.json.encode(value).decode("utf-8")

@@ -60,7 +60,7 @@ class OllamaChat:
         """Return a whole answer as JSON values. Raises UnsupportedFeatureError for several answers in one."""
         if len(response.choices) > 1:
             raise UnsupportedFeatureError("n", "This wire format has one answer to a request.")
-        return answer_line(response, response.tool_calls) | ending(response)
+        return answer_line(response, response.tool_calls, None) | ending(response)
 
     def stream_decoder(self) -> StreamDecoder:
         """Return the decoder of one answer."""

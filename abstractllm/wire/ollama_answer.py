@@ -103,15 +103,15 @@ def _logprob(one: Logprob) -> TokenLogprob:
 # Answers -> lines.
 
 
-def answer_line(response: GenerateResponse, calls: Sequence[ToolCall], first: int = 0) -> dict[str, Any]:
-    """Return a line without end, whose calls are numbered from `first`."""
+def answer_line(response: GenerateResponse, calls: Sequence[ToolCall], model: str | None) -> dict[str, Any]:
+    """Return a line that does not end the answer; `model` is the name where the response has none."""
     message: dict[str, Any] = {"role": "assistant", "content": response.content}
     if response.reasoning:
         message["thinking"] = response.reasoning
     if calls:
-        message["tool_calls"] = [call_body(number, call) for number, call in enumerate(calls, first)]
+        message["tool_calls"] = [call_body(number, call) for number, call in enumerate(calls)]
     moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    line = {"model": response.model or "", "created_at": moment, "message": message, "done": False}
+    line = {"model": response.model or model or "", "created_at": moment, "message": message, "done": False}
     return line | ({"logprobs": [_token(one) for one in response.logprobs]} if response.logprobs else {})
 
 

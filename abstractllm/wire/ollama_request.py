@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -277,7 +276,7 @@ def _image(data: str) -> ImagePart:
     """Return an image, whose type only its first bytes tell."""
     try:
         found = base64.b64decode(data, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise InvalidRequestError(f"An image is not valid base64: {error}.") from error
     for pattern, media_type in _BEGINNINGS:
         if pattern.match(found):

@@ -10,10 +10,10 @@ from msgspec import json
 from abstractllm.accumulator import ResponseAccumulator, call_deltas
 from abstractllm.errors import AbstractLLMError
 from abstractllm.types import GenerateResponse
-from abstractllm.wire.bodies import MALFORMED, cut_off, json_text, malformed
+from abstractllm.wire.bodies import MALFORMED, cut_off, malformed
 from abstractllm.wire.deferred import DeferredReader
 from abstractllm.wire.lines import LineDecoder
-from abstractllm.wire.ollama_answer import Line, answer_line, calls_of, ending, failed, last_facts, logprobs_of
+from abstractllm.wire.ollama_answer import Line, Said, answer_line, calls_of, ending, failed, last_facts, logprobs_of
 
 _decode = json.Decoder(Line).decode
 
@@ -59,26 +59,38 @@ class OllamaStreamDecoder:
         except MALFORMED as error:
             raise malformed(data, error, self._provider) from error
         said = line.message
-        if said is not None and said.content and not (line.done or said.thinking or said.tool_calls or line.logprobs):
-            return GenerateResponse(content=said.content)
-        if line.error is not None:
-            raise failed(line.error, self._provider)
-        return self._mixed(line)
+        if said is None or line.done or said.tool_calls or line.logprobs or line.error is not None:
+            return self._mixed(line)
+        content, thinking = said.content or "", said.thinking or ""
+        return GenerateResponse(content=content, reasoning=thinking) if content or thinking else None
 
     def _mixed(self, line: Line) -> GenerateResponse | None:
-        """Return the delta of a line that has more than text, or less."""
-        said = line.message
+        """Return the delta of a line that has more than text, or nothing."""
+        if line.error is not None:
+            raise failed(line.error, self._provider)
+        said = line.message or Said()
         calls = call_deltas(calls_of(line, self._calls), first=self._calls)
         self._calls += len(calls)
         self._done = line.done
-        delta = GenerateResponse(
-            content="" if said is None else said.content or "",
-            reasoning="" if said is None else said.thinking or "",
+        if not (line.done or said.content or said.thinking or calls or line.logprobs):
+            return None
+        return GenerateResponse(
+            content=said.content or "",
+            reasoning=said.thinking or "",
             tool_call_deltas=calls,
             logprobs=logprobs_of(line),
             **(last_facts(line, self._calls > 0) if line.done else {}),
         )
-        return delta if delta != GenerateResponse() else None
+
+
+def _line(value: object) -> bytes:
+    return json.encode(value) + b"\n"
+
+
+def _is_text(delta: GenerateResponse) -> bool:
+    """Whether a delta says nothing of calls and of the whole answer."""
+    facts = (delta.finish_reason, delta.usage, delta.timings, delta.model)
+    return facts == (None, None, None, None) and not (delta.tool_call_deltas or delta.tool_calls)
 
 
 class OllamaStreamEncoder:
@@ -93,24 +105,19 @@ class OllamaStreamEncoder:
 
     def encode(self, delta: GenerateResponse) -> bytes:
         """Return the line of a delta; none for one that says nothing."""
-        self._answer.add(replace(delta, content="", reasoning="", logprobs=()))
+        if not _is_text(delta):
+            self._answer.add(replace(delta, content="", reasoning="", logprobs=()))
         if not (delta.content or delta.reasoning or delta.logprobs):
             return b""
-        return self._line(answer_line(self._named(delta), ()))
+        return _line(answer_line(delta, (), self._model))
 
     def end(self) -> bytes:
         """Return the lines that end the stream: the calls, and why it ended."""
-        answer = self._named(self._answer.response)
-        called = self._line(answer_line(answer, answer.tool_calls)) if answer.tool_calls else b""
-        return called + self._line(answer_line(answer, ()) | ending(answer))
+        answer = self._answer.response
+        called = _line(answer_line(answer, answer.tool_calls, self._model)) if answer.tool_calls else b""
+        return called + _line(answer_line(answer, (), self._model) | ending(answer))
 
     def fail(self, error: Exception) -> bytes:
         """Return the line that reports an error in the middle of a stream. Texts that are not ours stay inside."""
         message = error.message if isinstance(error, AbstractLLMError) else "The server failed at this request."
-        return self._line({"error": message})
-
-    def _named(self, response: GenerateResponse) -> GenerateResponse:
-        return replace(response, model=response.model or self._model)
-
-    def _line(self, value: object) -> bytes:
-        return json_text(value).encode() + b"\n"
+        return _line({"error": message})
