@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.types import GenerateRequest, GenerateResponse
-from abstractllm.wire import anthropic_answer, anthropic_request
+from abstractllm.wire import anthropic_answer, anthropic_body, anthropic_request
 from abstractllm.wire.anthropic_encoder import AnthropicStreamEncoder
 from abstractllm.wire.anthropic_request import AnthropicQuirks
 from abstractllm.wire.anthropic_stream import AnthropicStreamDecoder
@@ -40,7 +40,7 @@ class AnthropicMessages:
 
         Raises InvalidRequestError for one that is none, UnsupportedFeatureError for what no request of ours can say.
         """
-        return anthropic_request.decode_request(body, self.quirks)
+        return anthropic_body.decode_request(body, self.quirks)
 
     def decode_response(self, body: bytes) -> GenerateResponse:
         """Return a whole answer. Raises GenerationError for what is none, or the error that it reports."""

@@ -132,7 +132,13 @@ def is_special(block: Block) -> bool:
     kind = block.get("type")
     if kind == "thinking":
         return bool(block.get("signature"))
-    return kind != "tool_use" and (kind != "text" or bool(block.get("citations")))
+    return kind != "tool_use" and (kind != "text" or bool(cited(block)))
+
+
+def cited(block: Block) -> list[Any]:
+    """Return the citations of a block."""
+    found = block.get("citations")
+    return found if isinstance(found, list) else []
 
 
 # Blocks -> parts, for a server. A block that is none of the format's is an error; so is one that no part can hold.

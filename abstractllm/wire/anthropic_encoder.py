@@ -11,7 +11,7 @@ from msgspec import json
 from abstractllm.accumulator import call_deltas
 from abstractllm.types import GenerateResponse, ToolCallDelta
 from abstractllm.wire.anthropic_answer import error_body, message_body, stop_reason_of, usage_body
-from abstractllm.wire.anthropic_blocks import calls_in, is_special, kept_blocks, says
+from abstractllm.wire.anthropic_blocks import calls_in, cited, is_special, kept_blocks, says
 
 _EMPTY: Mapping[str, Mapping[str, Any]] = {
     "text": {"type": "text", "text": ""},
@@ -90,8 +90,7 @@ class AnthropicStreamEncoder:
         if self._open is None or self._open[0] != kind:
             before = self._close() + self._start(_EMPTY[kind])
             self._open = (kind, self._blocks - 1)
-        delta = {"type": f"{kind}_delta", kind: text}
-        return before + self._delta(self._blocks - 1 if self._open is None else self._open[1], delta)
+        return before + self._delta(self._open[1], {"type": f"{kind}_delta", kind: text})
 
     def _start(self, block: Mapping[str, Any]) -> bytes:
         self._blocks += 1
@@ -130,7 +129,7 @@ class AnthropicStreamEncoder:
         """Return the events of a special block; for one that has been said already, what makes it special."""
         if self._open is None or self._open[0] != block["type"]:
             return self._close() + self._start(block) + _event("content_block_stop", index=self._blocks - 1)
-        pieces = [{"type": "citations_delta", "citation": one} for one in block.get("citations") or ()]
+        pieces = [{"type": "citations_delta", "citation": one} for one in cited(block)]
         if block.get("signature"):
             pieces.append({"type": "signature_delta", "signature": block["signature"]})
         index = self._open[1]

@@ -1,27 +1,15 @@
-"""Requests in Anthropic's Messages format, in both directions. Knows nothing of answers."""
+"""Requests -> bodies in Anthropic's Messages format. Knows nothing of answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, takewhile
 from typing import Any, Literal
 
-from msgspec import Struct
-
-from abstractllm.errors import InvalidParameterError, InvalidRequestError
-from abstractllm.parameters import check_parameters
-from abstractllm.tools import to_tool_definitions
-from abstractllm.types import GenerateRequest, Message, Reasoning, TextPart, ToolDefinition
-from abstractllm.wire.anthropic_blocks import (
-    answer_of,
-    assistant_blocks,
-    content_of,
-    part_blocks,
-    result_block,
-    result_of,
-)
-from abstractllm.wire.bodies import read_request, schema_format
+from abstractllm.errors import InvalidParameterError
+from abstractllm.types import GenerateRequest, Message, ToolDefinition
+from abstractllm.wire.anthropic_blocks import assistant_blocks, part_blocks, result_block
 from abstractllm.wire.closing import closed
 from abstractllm.wire.refusals import refusal, refuse_names, refuse_parameters
 
@@ -39,7 +27,7 @@ _UNSAID = (
     "priority",
 )
 
-_SAMPLING = ("temperature", "top_p", "top_k")
+SAMPLING = ("temperature", "top_p", "top_k")
 
 SINGLE_CALLS = "disable_parallel_tool_use"
 """The one option that stands inside `tool_choice`, and not beside it."""
@@ -55,7 +43,8 @@ class AnthropicQuirks:
     `provider` is the name in errors. `max_tokens` stands where a request has none, as the format needs one.
     `reasoning` is how it is asked for: by a "budget" of tokens, those in `budgets`, or by "effort", for models that
     find their budget themselves; with "none" it is refused. `json_output` says whether the service holds an answer to
-    a JSON Schema.
+    a JSON Schema, `sampling` whether the model takes temperature, top_p and top_k, and `later_system` whether system
+    turns may stand among the others, and not only at the beginning.
     """
 
     provider: str = "anthropic"
@@ -63,21 +52,21 @@ class AnthropicQuirks:
     reasoning: Literal["budget", "effort", "none"] = "budget"
     budgets: Mapping[str, int] = field(default_factory=lambda: {"low": 2048, "medium": 8192, "high": 24576})
     json_output: bool = True
-
-
-# Requests -> bodies.
+    sampling: bool = True
+    later_system: bool = False
 
 
 def encode_request(request: GenerateRequest, quirks: AnthropicQuirks) -> dict[str, Any]:
     """Return the body of a request. Raises UnsupportedFeatureError and InvalidParameterError."""
-    refuse_parameters(request, _UNSAID, quirks.provider)
+    refuse_parameters(request, _UNSAID if quirks.sampling else (*_UNSAID, *SAMPLING), quirks.provider)
     refuse_names(request, quirks.provider)
     leading = list(takewhile(lambda message: message.role == "system", request.messages))
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
     body |= {"max_tokens": request.max_tokens or quirks.max_tokens, "stream": request.stream}
-    body |= _system(leading, quirks.provider)
-    body["messages"] = _turns(request.messages, len(leading), quirks.provider)
-    body |= {name: getattr(request, name) for name in _SAMPLING if getattr(request, name) is not None}
+    system = _instructions(leading, quirks.provider)
+    body |= {"system": system} if system else {}
+    body["messages"] = _turns(request.messages, len(leading), quirks)
+    body |= {name: getattr(request, name) for name in SAMPLING if getattr(request, name) is not None}
     if request.stop:
         body["stop_sequences"] = list(request.stop)
     body |= _tools(request)
@@ -87,22 +76,23 @@ def encode_request(request: GenerateRequest, quirks: AnthropicQuirks) -> dict[st
     return _with_options(body, request.options)
 
 
-def _system(messages: Sequence[Message], provider: str) -> dict[str, Any]:
+def _instructions(messages: Sequence[Message], provider: str) -> str | list[dict[str, Any]]:
+    """Return what system turns say."""
     if len(messages) == 1 and isinstance(messages[0].content, str):
-        return {"system": messages[0].content} if messages[0].content else {}
+        return messages[0].content
     blocks = [block for message in messages for block in part_blocks(message.content, provider)]
     if any(block["type"] != "text" for block in blocks):
         raise refusal("messages", "has nothing but text in system turns; move the rest to the user's", provider)
-    return {"system": blocks} if blocks else {}
+    return blocks
 
 
-def _turns(messages: Sequence[Message], first: int, provider: str) -> list[dict[str, Any]]:
-    """Return the turns after the system's, those of one speaker in a row as one."""
+def _turns(messages: Sequence[Message], first: int, quirks: AnthropicQuirks) -> list[dict[str, Any]]:
+    """Return the turns after the first system's, those of one speaker in a row as one."""
     numbered = [one for one in list(enumerate(messages))[first:] if not _empty(one[1])]
+    content_by_role = {"system": _instructions, "assistant": _said, "user": _asked}
     turns = []
-    for role, group in groupby(numbered, lambda one: _speaker(one[0], one[1], provider)):
-        run = [message for _, message in group]
-        content = _said(run, provider) if role == "assistant" else _asked(run, provider)
+    for role, group in groupby(numbered, lambda one: _speaker(one[0], one[1], quirks)):
+        content = content_by_role[role]([message for _, message in group], quirks.provider)
         if content:
             turns.append({"role": role, "content": content})
     if not turns:
@@ -114,15 +104,15 @@ def _empty(message: Message) -> bool:
     return not (message.content or message.tool_calls or message.provider_data or message.role == "tool")
 
 
-def _speaker(number: int, message: Message, provider: str) -> str:
-    if message.role == "system":
+def _speaker(number: int, message: Message, quirks: AnthropicQuirks) -> str:
+    if message.role == "system" and not quirks.later_system:
         what = f"has system turns at the beginning only, and messages[{number}] comes later; make it a user's turn"
-        raise refusal("messages", what, provider)
+        raise refusal("messages", what, quirks.provider)
     if message.role == "tool" and not message.tool_call_id:
         raise InvalidParameterError("messages", f"messages[{number}] is a tool's result without tool_call_id; add it.")
     if not all(call.id for call in message.tool_calls):
         raise InvalidParameterError("messages", f"messages[{number}] has a tool call without id; give each one.")
-    return "assistant" if message.role == "assistant" else "user"
+    return "user" if message.role == "tool" else message.role
 
 
 def _said(run: Sequence[Message], provider: str) -> str | list[dict[str, Any]]:
@@ -201,131 +191,3 @@ def _merged(name: str, base: object, added: object) -> dict[str, Any]:
     if not isinstance(base, Mapping) or not isinstance(added, Mapping) or base.keys() & added.keys():
         raise InvalidParameterError("options", f"options say {name!r}, which the request says already; give one.")
     return {**base, **added}
-
-
-# Bodies -> requests.
-
-
-class _Turn(Struct):
-    role: Literal["user", "assistant"]
-    content: str | list[dict[str, Any]]
-
-
-class _Tool(Struct):
-    name: str
-    description: str | None = None
-    input_schema: dict[str, Any] | None = None
-    type: str | None = None
-
-
-class _Choice(Struct):
-    type: Literal["auto", "any", "none", "tool"]
-    name: str | None = None
-    disable_parallel_tool_use: bool | None = None
-
-
-class _Thinking(Struct):
-    type: Literal["enabled", "disabled", "adaptive"]
-    budget_tokens: int = 0
-
-
-class _Format(Struct):
-    type: Literal["json_schema"]
-    schema: dict[str, Any]
-
-
-class _Body(Struct):
-    messages: list[_Turn]
-    model: str | None = None
-    system: str | list[dict[str, Any]] = ""
-    max_tokens: int | None = None
-    stream: bool = False
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    stop_sequences: list[str] | None = None
-    tools: list[_Tool] | None = None
-    tool_choice: _Choice | None = None
-    thinking: _Thinking | None = None
-    output_config: dict[str, Any] | None = None
-
-
-def decode_request(body: Mapping[str, Any], quirks: AnthropicQuirks) -> GenerateRequest:
-    """Return the request in a body. What is not the format's own goes to `options`, for the server to judge.
-
-    Marks for caching on single blocks are hints that change no answer, and are left out. Raises InvalidRequestError,
-    and UnsupportedFeatureError for what no request of ours can say.
-    """
-    read = read_request(body, _Body)
-    options = {name: value for name, value in body.items() if name not in _Body.__struct_fields__}
-    config = dict(read.output_config or {})
-    output = config.pop("format", None)
-    values = {name: getattr(read, name) for name in ("max_tokens", *_SAMPLING)}
-    values |= {"stop": read.stop_sequences, "reasoning": _level(read.thinking, config, quirks)}
-    choice = read.tool_choice
-    if choice is not None:
-        values["tool_choice"] = _chosen(choice)
-    if choice is not None and choice.disable_parallel_tool_use is not None:
-        options[SINGLE_CALLS] = choice.disable_parallel_tool_use
-    if output is not None:
-        values["response_format"] = schema_format(read_request(output, _Format).schema)
-    return GenerateRequest(
-        messages=_messages(read),
-        tools=_definitions(read.tools or ()),
-        stream=read.stream,
-        model=read.model,
-        options=options | ({"output_config": config} if config else {}),
-        **check_parameters(values),
-    )
-
-
-def _level(thinking: _Thinking | None, config: dict[str, Any], quirks: AnthropicQuirks) -> Reasoning | None:
-    """Return how much reasoning is asked for. An effort without adaptive thinking is left in the config."""
-    if thinking is None:
-        return None
-    if thinking.type == "disabled":
-        return "none"
-    if thinking.type == "adaptive":
-        efforts: Mapping[Any, Reasoning] = {"low": "low", "medium": "medium"}
-        return efforts.get(config.pop("effort", "high"), "high")
-    if thinking.budget_tokens <= quirks.budgets["low"]:
-        return "low"
-    return "medium" if thinking.budget_tokens <= quirks.budgets["medium"] else "high"
-
-
-def _chosen(choice: _Choice) -> str:
-    if choice.type == "tool":
-        if not choice.name:
-            raise InvalidRequestError("tool_choice has the type 'tool' and no name; name the tool.")
-        return choice.name
-    return "required" if choice.type == "any" else choice.type
-
-
-def _definitions(tools: Iterable[_Tool]) -> tuple[ToolDefinition, ...]:
-    found = []
-    for tool in tools:
-        if tool.type not in (None, "custom"):
-            raise InvalidRequestError(f"The tool {tool.name!r} is of type {tool.type!r}; only 'custom' is known here.")
-        parameters = {"parameters": tool.input_schema or {}}
-        found.append({"name": tool.name, "description": tool.description, **parameters})
-    return to_tool_definitions(found)
-
-
-def _messages(body: _Body) -> tuple[Message, ...]:
-    messages = [message for turn in body.messages for message in _of_turn(turn)]
-    system = content_of(body.system)
-    if not isinstance(system, str) and not all(isinstance(part, TextPart) for part in system):
-        raise InvalidRequestError("The system prompt has a block that is not text.")
-    return (Message("system", system), *messages) if system else tuple(messages)
-
-
-def _of_turn(turn: _Turn) -> list[Message]:
-    """Return the messages of one turn: the results of tools each by itself, before the rest."""
-    if isinstance(turn.content, str):
-        return [Message(turn.role, turn.content)]
-    if turn.role == "assistant":
-        return [answer_of(turn.content)]
-    results = [block for block in turn.content if block.get("type") == "tool_result"]
-    rest = [block for block in turn.content if block.get("type") != "tool_result"]
-    asked = [Message("user", content_of(rest))] if rest or not results else []
-    return [*map(result_of, results), *asked]

@@ -9,7 +9,7 @@ from msgspec import Struct, json
 
 from abstractllm.types import GenerateResponse, ToolCallDelta
 from abstractllm.wire.anthropic_answer import Counts, finish_of, usage_of
-from abstractllm.wire.anthropic_blocks import is_special, kept_data
+from abstractllm.wire.anthropic_blocks import cited, is_special, kept_data
 from abstractllm.wire.bodies import MALFORMED, cut_off, malformed
 from abstractllm.wire.deferred import DeferredReader
 from abstractllm.wire.failures import stream_failure
@@ -90,7 +90,7 @@ class _Block:
         if self.signature:
             block["signature"] = str(block.get("signature") or "") + self.signature
         if self.citations:
-            block["citations"] = [*(block.get("citations") or ()), *self.citations]
+            block["citations"] = [*cited(block), *self.citations]
         return block
 
 

@@ -164,6 +164,14 @@ def test_a_later_system_turn_is_refused() -> None:
         body_of(*HELLO, Message("system", "Now in French"))
 
 
+def test_where_system_turns_may_come_later_they_stay_where_they_are() -> None:
+    codec = AnthropicMessages(AnthropicQuirks(later_system=True))
+    messages = (Message("system", "A"), *HELLO, Message("system", "B"), Message("assistant", "Hi"), *HELLO)
+    body = body_of(*messages, codec=codec)
+    assert [turn["role"] for turn in body["messages"]] == ["user", "system", "assistant", "user"]
+    assert codec.decode_request(body).messages == messages
+
+
 def test_an_image_in_a_system_turn_is_refused() -> None:
     with pytest.raises(UnsupportedFeatureError, match="nothing but text in system turns"):
         body_of(Message("system", (TextPart("A"), ImagePart(b"x", "image/png"))), *HELLO)
@@ -333,6 +341,12 @@ def test_what_the_format_cannot_say_is_refused(name: str, value: object) -> None
     assert caught.value.feature == name
 
 
+@pytest.mark.parametrize("name", ["temperature", "top_p", "top_k"])
+def test_models_that_draw_their_own_way_refuse_to_be_told(name: str) -> None:
+    with pytest.raises(UnsupportedFeatureError, match=f"no place for the parameter '{name}'"):
+        body_of(codec=AnthropicMessages(AnthropicQuirks(sampling=False)), **{name: 1})
+
+
 def test_what_is_done_elsewhere_is_no_part_of_the_body() -> None:
     assert body_of(timeout=Timeout(total=3.0), retries=2) == body_of()
 
@@ -388,6 +402,13 @@ def test_unknown_fields_are_options_for_the_server_to_judge() -> None:
     assert found.options == {"metadata": {"user_id": "u"}, "output_config": {"effort": "max"}}
 
 
+def test_how_thinking_is_shown_is_an_option() -> None:
+    found = decoded(thinking={"type": "adaptive", "display": "omitted"})
+    assert (found.reasoning, found.options) == ("high", {"thinking": {"display": "omitted"}})
+    codec = AnthropicMessages(AnthropicQuirks(reasoning="effort"))
+    assert codec.encode_request(found)["thinking"] == {"type": "adaptive", "display": "omitted"}
+
+
 def test_marks_for_caching_are_left_out() -> None:
     mark = {"cache_control": {"type": "ephemeral"}}
     system = [{"type": "text", "text": "A", **mark}, {"type": "text", "text": "B"}]
@@ -419,6 +440,7 @@ def test_an_assistants_texts_stay_apart() -> None:
         ({"type": "enabled", "budget_tokens": 5000}, "medium"),
         ({"type": "enabled", "budget_tokens": 30000}, "high"),
         ({"type": "adaptive"}, "high"),
+        ({"type": "between_tools"}, "high"),
         ({"type": "disabled"}, "none"),
         (None, None),
     ],
@@ -431,7 +453,7 @@ def test_how_much_to_think(thinking: object, level: str | None) -> None:
     ("fields", "message"),
     [
         ({"messages": "Hello"}, "messages"),
-        ({"messages": [{"role": "system", "content": "A"}]}, "role"),
+        ({"messages": [{"role": "tool", "content": "A"}]}, "role"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "'video'"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "text"),
         ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "tool_use_id"),
