@@ -1,0 +1,303 @@
+"""From a codec and an address to a provider: tries, deadlines, keys, ends. Knows no service and no wire format."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import weakref
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from abstractllm import __version__
+from abstractllm.errors import (
+    AbstractLLMError,
+    AuthenticationError,
+    GenerationError,
+    InvalidParameterError,
+    ProviderAPIError,
+    ProviderConnectionError,
+)
+from abstractllm.providers.base import BaseProvider
+from abstractllm.providers.call import Call
+from abstractllm.providers.http.backoff import Backoff
+from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
+from abstractllm.providers.http.exchange import Streamed
+from abstractllm.providers.http.interrupt import Interrupt
+from abstractllm.providers.http.pools import Pools
+from abstractllm.providers.http.secret import Hidden, Secret
+from abstractllm.providers.http.tls import tls_context
+from abstractllm.types import GenerateRequest, GenerateResponse, Message, TextPart
+
+if TYPE_CHECKING:
+    from abstractllm.providers.http.connections import Answer, Connections
+    from abstractllm.wire.codec import Codec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_HEADERS: Mapping[str, str] = {
+    "Content-Type": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": f"abstractllm/{__version__}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is taken from a service: bytes of a whole answer, bytes and seconds of the body of an error.
+
+    What is to be sent or decoded and has more than `at_once` bytes is worked on in a thread, off the event loop.
+    """
+
+    body: int = 64 * 2**20
+    error_body: int = 2**20
+    error_seconds: float = 5.0
+    at_once: int = 256 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """One request as it is sent, at each try."""
+
+    endpoint: Endpoint
+    codec: Codec
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An answer whose first deltas are there; `rest` is None where they are all of them."""
+
+    answer: Answer
+    deltas: Sequence[GenerateResponse]
+    rest: Streamed | None = None
+
+
+class HTTPProvider(BaseProvider):
+    """Base of providers that speak HTTP. Subclasses set `name`, `defaults["base_url"]`, `path`, and write `_codec`.
+
+    `key_variable` is the service's own environment variable for its key, read where neither `api_key` nor this
+    package's variable for it is set; without a key a provider that `needs_key` refuses requests. `max_retries` is how
+    many tries there may be after the first; they wait as `backoff` says. `retried` counts them, for all requests.
+
+    Proxies and trusted certificates are those of the environment at the first request: HTTP_PROXY, HTTPS_PROXY,
+    ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR.
+    """
+
+    settings: ClassVar[frozenset[str]] = frozenset({"model", "api_key", "base_url", "max_retries"})
+    path: ClassVar[str] = ""
+    key_variable: ClassVar[str | None] = None
+    needs_key: ClassVar[bool] = True
+    backoff: ClassVar[Backoff] = Backoff()
+    limits: ClassVar[Limits] = Limits()
+
+    def __init__(self, config: Mapping[str | Any, Any] | None = None, **settings: Any) -> None:
+        super().__init__(config, **settings)
+        self.retried = 0
+        self._pools: Pools[Connections] = Pools()
+        self._prepared_for: set[bool] = set()
+        weakref.finalize(self, self._pools.close, wait=False).atexit = False
+
+    # What an author writes.
+
+    def _codec(self) -> Codec:
+        """Return the wire format. Called for each request, so it should be made once; import it inside."""
+        raise NotImplementedError
+
+    def _url(self, request: GenerateRequest, base_url: str) -> str:
+        """Return the address that a request goes to; `base_url` has no slash at its end."""
+        return base_url + self.path
+
+    def _headers(self, request: GenerateRequest, key: Secret | None) -> Mapping[str, str]:
+        """Return the headers of a request beside those that describe its body."""
+        return {} if key is None else {"Authorization": f"Bearer {key.reveal()}"}
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before another try; for tests to override."""
+        await asyncio.sleep(seconds)
+
+    # Configuration.
+
+    def _configure(self, config: Mapping[str, Any]) -> None:
+        self._endpoint = read_endpoint(config, self.key_variable)
+
+    def _configured(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        config = super()._configured(given)
+        if isinstance(config.get("api_key"), str):
+            config["api_key"] = Secret(config["api_key"])
+        return config
+
+    def get_config(self) -> dict[str, Any]:
+        """Return a copy of this instance's configuration, without its key."""
+        return {name: value for name, value in super().get_config().items() if name != "api_key"}
+
+    def _check(self, request: GenerateRequest) -> None:
+        if self.needs_key and self._endpoint.key is None:
+            variable = self.key_variable or f"ABSTRACTLLM_{self.name}_API_KEY".upper().replace("-", "_")
+            raise AuthenticationError(
+                f"No key; set the environment variable {variable} or pass api_key=.", provider=self.name
+            )
+
+    def close(self) -> None:
+        """End what still runs and close all connections. Safe to call twice."""
+        super().close()
+        self._pools.close()
+
+    # One request.
+
+    async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
+        try:
+            with Interrupt(call) as interrupt:
+                begun = await self._begun(request, call, interrupt)
+                try:
+                    for delta in begun.deltas:
+                        yield delta
+                    while begun.rest is not None and not begun.rest.over:
+                        for delta in await begun.rest.more():
+                            yield delta
+                finally:
+                    begun.answer.close()
+        except AbstractLLMError as error:
+            error.provider = error.provider or self.name
+            raise
+
+    async def _begun(self, request: GenerateRequest, call: Call, interrupt: Interrupt) -> _Begun:
+        """Return the answer, tried for until its first delta is there or another try makes no sense."""
+        sending = await self._sending(request, call)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._attempt(request, sending, interrupt, call)
+            except AbstractLLMError as error:
+                wait = self._wait(error, tries, sending.endpoint, call)
+                if wait is None:
+                    raise
+            with self._state:
+                self.retried += 1
+            await interrupt.during(self._pause(wait))
+
+    def _wait(self, error: AbstractLLMError, tries: int, endpoint: Endpoint, call: Call) -> float | None:
+        """Return the seconds until another try, or None where there is to be none."""
+        from abstractllm.providers.http.connections import worth_another_try
+        from abstractllm.wire.failures import may_retry
+
+        if tries > endpoint.max_retries or call.cancelled:
+            return None
+        if not (worth_another_try(error) if isinstance(error, ProviderConnectionError) else may_retry(error)):
+            return None
+        asked = error.retry_after if isinstance(error, ProviderAPIError) else None
+        return self.backoff.wait(tries, asked=asked, room=_room(call))
+
+    async def _attempt(self, request: GenerateRequest, sending: _Sending, interrupt: Interrupt, call: Call) -> _Begun:
+        """Send the request once and return its answer; whatever fails closes the connection."""
+        from abstractllm.providers.http.connections import Connections
+
+        connections = await self._pools.here(Connections)
+        tls = tls_context() if sending.endpoint.is_secure else None
+        posting = connections.post(sending.url, sending.headers, sending.body, tls=tls, connect=call.timeout.connect)
+        answer = await interrupt.during(posting)
+        interrupt.hold(answer)
+        try:
+            return await self._first(request, sending, answer, call)
+        except BaseException:
+            answer.close()
+            raise
+
+    async def _first(self, request: GenerateRequest, sending: _Sending, answer: Answer, call: Call) -> _Begun:
+        if not 200 <= answer.status < 300:
+            raise await self._failure(sending, answer)
+        encoding = answer.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise GenerationError(
+                f"The service sent a {encoding!r:.40} answer, and none but plain ones were asked for."
+            )
+        if request.stream:
+            rest = Streamed(answer, sending.codec.stream_decoder())
+            return _Begun(answer, await rest.first(), rest)
+        body = await answer.whole(self.limits.body, begun=call.first_event)
+        return _Begun(answer, [await self._worked(len(body), sending.codec.decode_response, body)])
+
+    async def _failure(self, sending: _Sending, answer: Answer) -> AbstractLLMError:
+        """Return the error for an answer that is none."""
+        from abstractllm.wire.failures import failure
+
+        if 300 <= answer.status < 400:
+            return _redirected(answer, sending.url)
+        body = await answer.beginning(self.limits.error_body, self.limits.error_seconds)
+        if sending.endpoint.key is not None:  # some services repeat it
+            body = body.replace(sending.endpoint.key.reveal().encode(), b"(hidden)")
+        return failure(answer.status, body, answer.headers, provider=self.name)
+
+    async def _sending(self, request: GenerateRequest, call: Call) -> _Sending:
+        endpoint = self._endpoint
+        if endpoint.is_secure not in self._prepared_for:
+            await self._in_thread(self._prepare, endpoint.is_secure)
+        codec = self._codec()
+        body = await self._worked(_weight(request.messages), _encoded, codec, request)
+        headers = {name: Hidden(value) for name, value in self._headers(request, endpoint.key).items()}
+        return _Sending(endpoint, codec, self._url(request, endpoint.base_url), {**_HEADERS, **headers}, body)
+
+    def _prepare(self, secure: bool) -> None:
+        """Do what takes long and is needed once: imports, certificates. Not on an event loop."""
+        import abstractllm.providers.http.connections
+        import abstractllm.wire.failures  # noqa: F401
+
+        self._codec()
+        if secure:
+            tls_context()
+        self._prepared_for.add(secure)
+
+    async def _worked(self, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the function's result, worked out in a thread where `size` bytes are much."""
+        if size <= self.limits.at_once:
+            return function(*args, **kwargs)
+        return await self._in_thread(function, *args, **kwargs)
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.wrap_future(self._executor().submit(function, *args, **kwargs))
+
+
+def _encoded(codec: Codec, request: GenerateRequest) -> bytes:
+    """Return the body of a request. Raises InvalidParameterError for what is no JSON, in options or in text."""
+    body = codec.encode_request(request)
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidParameterError(
+            "messages", "The request holds half a surrogate pair, which is no character; remove it from the text."
+        ) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidParameterError("options", f"The request cannot be written as JSON: {error}") from error
+
+
+def _weight(messages: Sequence[Message]) -> int:
+    """Return about how many bytes the turns have."""
+    return sum(
+        len(message.content)
+        if isinstance(message.content, str)
+        else sum(len(part.text if isinstance(part, TextPart) else part.data) for part in message.content)
+        for message in messages
+    )
+
+
+def _room(call: Call) -> float | None:
+    """Return the seconds until a limit passes that the first delta has to keep, or None without one."""
+    now = time.monotonic()
+    ends = [] if call.deadline is None else [call.deadline]
+    if call.timeout.first_event is not None:
+        ends.append(call.started + call.timeout.first_event)
+    return min(ends) - now if ends else None
+
+
+def _redirected(answer: Answer, url: str) -> ProviderAPIError:
+    """Return the error for a redirect: following it would hand key and prompt to whoever it names."""
+    to = urlsplit(urljoin(url, answer.headers.get("Location", "")))
+    place = f"{to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}"
+    message = f"The service redirects to {place:.200}, which is not followed; correct base_url."
+    return ProviderAPIError(message, status_code=answer.status)
