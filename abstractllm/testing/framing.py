@@ -35,10 +35,15 @@ class Head:
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
-    """Return the next head, or None where the other side has closed the connection or does not speak HTTP."""
+    """Return the next head, or None where the other side has closed the connection.
+
+    Raises ValueError where it does not speak HTTP, but TLS perhaps.
+    """
     first = await reader.read(1)
-    if not first.isalpha():  # nothing, or the beginning of TLS
+    if not first:
         return None
+    if not first.isalpha():
+        raise ValueError(f"No message of HTTP begins with {first!r}.")
     text = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     line, *lines = text.rstrip("\r\n").split("\r\n")
     words = (*line.split(" ", 2), "", "")

@@ -92,6 +92,8 @@ class LocalServer:
             self.connections += 1
             try:
                 await self._serve_connection(self.connections, reader, writer)
+            except ValueError:
+                writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")  # as other servers do
             except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
                 pass  # the client went away, or the test is over
             finally:

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from abstractllm.testing.local import LocalServer, WatchedReader
 from abstractllm.testing.framing import Head, chunk_bytes, head_bytes, read_body, read_head, scrubbed
+from abstractllm.testing.local import LocalServer, WatchedReader
 
 
 class Gate:

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from abstractllm.testing.local import READ_AHEAD, LocalServer, WatchedReader
-from abstractllm.testing.loopback import Reply
 from abstractllm.testing.framing import (
     SECRET_HEADERS,
     Head,
@@ -24,6 +22,8 @@ from abstractllm.testing.framing import (
     read_head,
     scrubbed,
 )
+from abstractllm.testing.local import READ_AHEAD, LocalServer, WatchedReader
+from abstractllm.testing.loopback import Reply
 
 _OF_THE_CONNECTION = frozenset({"connection", "content-length", "host", "keep-alive", "te", "transfer-encoding"})
 """Headers that say how a message is sent and not what it is."""

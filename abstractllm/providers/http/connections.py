@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from abstractllm.errors import AbstractLLMError, GenerationError, ProviderConnectionError, RequestTimeoutError
 from abstractllm.providers.http.proxies import Proxy, proxy_for
+
+_PIECE = 2**18
+"""Bytes of a body that are sent at once."""
 
 _FOREVER = aiohttp.ClientTimeout(total=None, sock_connect=None)
 
@@ -55,8 +58,8 @@ class Connections:
         try:
             response = await self._session.post(
                 url,
-                data=body,
-                headers=_with_proxy(headers, through, tunnelled=tls is not None),
+                data=body if len(body) <= _PIECE else _pieces(body),
+                headers=_head(headers, body, through, tunnelled=tls is not None),
                 allow_redirects=False,
                 ssl=True if tls is None else tls,
                 timeout=_FOREVER if connect is None else aiohttp.ClientTimeout(connect=connect),
@@ -177,9 +180,17 @@ def worth_another_try(error: AbstractLLMError) -> bool:
     return not isinstance(error.__cause__, (aiohttp.ClientSSLError, ssl.SSLError, aiohttp.ClientHttpProxyError))
 
 
-def _with_proxy(headers: Mapping[str, str], proxy: Proxy | None, *, tunnelled: bool) -> Mapping[str, str]:
-    """Add what the proxy wants, where it reads the request itself."""
-    return headers if proxy is None or tunnelled else {**headers, **_authorization(proxy)}
+async def _pieces(body: bytes) -> AsyncGenerator[memoryview, None]:
+    """Yield a long body so that other requests get their turn while it is sent."""
+    view = memoryview(body)
+    for start in range(0, len(body), _PIECE):
+        yield view[start : start + _PIECE]
+
+
+def _head(headers: Mapping[str, str], body: bytes, proxy: Proxy | None, *, tunnelled: bool) -> Mapping[str, str]:
+    """Add the body's length, and what a proxy wants that reads the request itself."""
+    added = {} if proxy is None or tunnelled else _authorization(proxy)
+    return {**headers, "Content-Length": str(len(body)), **added}
 
 
 def _authorization(proxy: Proxy) -> Mapping[str, str]:
@@ -215,7 +226,8 @@ def _what_happened(error: Exception, place: str) -> str:
 def _unconnected(error: aiohttp.ClientConnectorError, place: str) -> str:
     if isinstance(error.os_error, socket.gaierror):
         return f"The name of {place} cannot be resolved; look at base_url and at the network."
-    return f"{place} cannot be reached ({error.os_error.strerror}); does the service run, and is base_url right?"
+    reason = error.os_error.strerror or type(error.os_error).__name__
+    return f"{place} cannot be reached ({reason}); does the service run, and is base_url right?"
 
 
 def _reason(error: Exception) -> str:
