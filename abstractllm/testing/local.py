@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import socket
 import ssl
 import threading
 from types import TracebackType
@@ -11,6 +12,10 @@ from typing import Self
 
 READ_AHEAD = 2**16
 """Bytes that a server reads before somebody wants them, and of the longest head of a message."""
+
+
+_ROUNDS = 8
+"""Turns of the event loop in which a connection that was just taken is served and closed, which takes five of them."""
 
 
 class WatchedReader(asyncio.StreamReader):
@@ -36,6 +41,8 @@ class LocalServer:
         self.connections = 0
         self.port = 0
         self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transports: set[asyncio.WriteTransport] = set()
         self._ready: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
         self._ready = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, name="abstractllm-test-server", daemon=True)
@@ -72,24 +79,46 @@ class LocalServer:
     async def _serve(self) -> None:
         loop, ending = asyncio.get_running_loop(), asyncio.Event()
         try:
-            server = await loop.create_server(lambda: self._protocol(loop), "127.0.0.1", 0, ssl=self._tls, backlog=1024)
+            listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         except BaseException as error:
             self._ready.set_exception(error)
             raise
-        self.port = server.sockets[0].getsockname()[1]
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        loop.add_reader(listener, self._accept, listener)
         self._ready.set_result((loop, ending))
         await ending.wait()
-        server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        loop.remove_reader(listener)
+        listener.close()
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
+            for transport in list(self._transports):
+                transport.abort()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take a connection; asyncio's own servers lose one that comes just when they are closed."""
+        try:
+            link, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # it was given up meanwhile
+            return
+        link.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._take(link))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take(self, link: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: self._protocol(loop), link, ssl=self._tls)
+        except (OSError, asyncio.CancelledError):  # a client that left, or did not like the certificate
+            link.close()
 
     def _protocol(self, loop: asyncio.AbstractEventLoop) -> asyncio.StreamReaderProtocol:
         reader = WatchedReader(loop)
 
         async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self.connections += 1
+            self._transports.add(writer.transport)
             try:
                 await self._serve_connection(self.connections, reader, writer)
             except ValueError:
@@ -98,5 +127,6 @@ class LocalServer:
                 pass  # the client went away, or the test is over
             finally:
                 writer.transport.abort()
+                self._transports.discard(writer.transport)
 
         return asyncio.StreamReaderProtocol(reader, connected, loop=loop)
