@@ -29,8 +29,8 @@ from abstractllm.types import (
 )
 from abstractllm.wire.anthropic import AnthropicMessages
 
-from .strategies import call_lists, texts
 from .cuts import check_every_cut, decoded, encoded, events, in_pieces, nothing_empty, until_error
+from .strategies import call_lists, texts
 
 CODEC = AnthropicMessages()
 REQUEST = GenerateRequest((Message("user", "Hello"),), model="claude", stream=True)

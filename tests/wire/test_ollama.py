@@ -37,8 +37,8 @@ from abstractllm.types import (
 )
 from abstractllm.wire.ollama import OllamaChat, OllamaQuirks
 
-from .strategies import call_lists, closed_formats, images, names, texts, tools
 from .cuts import check_every_cut, decoded, encoded, in_pieces, nothing_empty, until_error
+from .strategies import call_lists, closed_formats, images, names, texts, tools
 
 CODEC = OllamaChat()
 LEVELS = OllamaChat(OllamaQuirks(think_levels=True))
