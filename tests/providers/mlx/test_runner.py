@@ -563,6 +563,23 @@ def test_the_last_row_of_caches_in_a_list_stays_merged() -> None:
     mlx_thread().run(leave).result()
 
 
+@pytest.mark.parametrize(("tokens", "room", "next_step"), [(40, 64, 64), (65, 128, 64), (600, 640, 256)])
+def test_the_caches_of_a_short_batch_have_little_room_to_spare(tokens: int, room: int, next_step: int) -> None:
+    """A step of mlx-lm's 256 tokens would be mostly zeros for many short rows; long ones grow by it all the same."""
+    import mlx.core as mx
+
+    def grow() -> None:
+        model = random_network("llama", LLAMA)
+        caches, others = RowCaches.new(model, 2), RowCaches.new(model, 2)
+        model(mx.ones((2, tokens), dtype=mx.int32), cache=caches.layers)
+        model(mx.ones((2, 3), dtype=mx.int32), cache=others.layers)
+        assert {layer.keys.shape[2] for layer in caches.layers} == {room}
+        caches.extend(others)
+        assert {layer.step for layer in caches.layers} == {next_step}
+
+    mlx_thread().run(grow).result()
+
+
 def frail_cache() -> Any:
     """A kind of cache to which nothing can be added any more once `broken` is set."""
     from mlx_lm.models.cache import BatchKVCache, KVCache
