@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ PACKAGE = Path(abstractllm.__file__).parent
 # MLX's own BLAS gives the same bits on every machine, and the same row whatever else is in the batch.
 BLAS = "ABSTRACTLLM_MLX_BLAS"
 os.environ.setdefault(BLAS, "")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
