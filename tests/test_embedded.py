@@ -109,7 +109,7 @@ def test_the_chat_template_leaves_out_an_empty_description() -> None:
     """The package always gives one, and the model has never seen an empty one."""
     _, tokenizer = loaded()
     parameters = {"type": "object", "properties": {}}
-    without = {"name": "reset", "parameters": parameters}
+    without = {"name": "reset", "strict": True, "parameters": parameters}
     prompts = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": "Hi"}], tools=[{"type": "function", "function": function}]

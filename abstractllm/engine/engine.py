@@ -252,7 +252,7 @@ class Engine(Generic[R]):
         entered = len(self._runner.entered)
         if entered:
             most = self.limits.prefill_step
-            self._runner.prefill(most // entered if self._runner.running else most)
+            self._runner.prefill(max(1, most // entered) if self._runner.running else most)
 
     def _recover(self, cause: Exception, ended: Sequence[R] = ()) -> None:
         """Start again without whatever a failure may have broken, with half as many rows at a time.

@@ -263,6 +263,16 @@ def test_short_prompts_are_computed_together_in_larger_numbers(size: int, togeth
     run(engine)
 
 
+def test_many_prompts_at_once_get_on_beside_a_running_row() -> None:
+    engine = engine_of(rows=1000)
+    running, rows = Script([1], 100), [Script([number] * 3, 2) for number in range(900)]
+    engine.add(running)
+    engine.step()
+    for row in rows:
+        engine.add(row)
+    run(engine, most=120)
+
+
 def test_kept_prefixes_make_room_before_anybody_waits() -> None:
     runner = ScriptedRunner()
     engine = engine_of(runner, kv_bytes=100)

@@ -89,6 +89,13 @@ class ColumnLinear(nn.Linear):  # type: ignore[misc]
         """The matrix as `nn.Linear` has it, (outputs, inputs)."""
         return self.columns.T
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; some models set `weight` at every step (gemma3n)."""
+        if name == "weight" and isinstance(value, mx.array):
+            self.columns = value.T
+        else:
+            super().__setattr__(name, value)
+
     def __call__(self, x: mx.array) -> mx.array:
         """Return x (..., inputs) times the matrix, plus the bias: (..., outputs)."""
         return mx.addmm(self.bias, x, self.columns) if "bias" in self else x @ self.columns
@@ -108,6 +115,13 @@ class BlockedLinear(nn.Linear):  # type: ignore[misc]
     def weight(self) -> mx.array:
         """The matrix as `nn.Linear` has it, (outputs, inputs)."""
         return _whole(self.blocks).T
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; some models set `weight` at every step (gemma3n)."""
+        if name == "weight" and isinstance(value, mx.array):
+            self.blocks = _cut(value, len(self.blocks))
+        else:
+            super().__setattr__(name, value)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Return x (..., inputs) times the matrix, plus the bias: (..., outputs)."""
@@ -139,7 +153,7 @@ def times_blocks(x: mx.array, blocks: mx.array) -> mx.array:
     """Return x (..., inputs) times a matrix in blocks, (blocks, inputs, outputs of a block): (..., outputs)."""
     count, inputs, width = blocks.shape
     rows = x.size // inputs
-    if rows > MOST_ROWS:
+    if not 0 < rows <= MOST_ROWS:
         return x @ _whole(blocks)
     most = max(1, min(ROWS, SMALL_PRODUCT // (inputs * width)))
     turns = -(-rows // most)

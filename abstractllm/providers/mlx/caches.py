@@ -98,6 +98,7 @@ class RowCaches:
         self._set_steps()
 
     def _set_steps(self) -> None:
+        """Choose by how much the caches grow, which changes with their lengths."""
         from mlx_lm.models.cache import BatchKVCache
 
         for layer in self.layers:
@@ -179,6 +180,7 @@ class RowCaches:
         import mlx.core as mx
 
         mx.eval([layer.state for layer in self.layers])
+        self._set_steps()
 
     def _merge(self) -> None:
         if not self._merged:

@@ -18,7 +18,7 @@ from mlx import nn
 from mlx_lm.models import llama
 from mlx_lm.models.base import create_attention_mask
 
-from abstractllm.providers.mlx.rotation import Rotation, TabulatedRotation
+from abstractllm.providers.mlx.rotation import Kind, Rotation, TabulatedRotation
 
 
 class QuickNorm(nn.RMSNorm):  # type: ignore[misc]
@@ -38,6 +38,22 @@ class QuickNorm(nn.RMSNorm):  # type: ignore[misc]
         return result
 
 
+class Rotations:
+    """The rotations of a step, each looked up once; layers may have different ones, or none."""
+
+    def __init__(self, offset: int | mx.array) -> None:
+        self._offset = offset
+        self._found: dict[Kind, Rotation | None] = {}
+
+    def of(self, rope: nn.Module) -> Rotation | None:
+        """Return what a layer's `rope` makes of the rows' positions; None where that is in no table."""
+        if not isinstance(rope, TabulatedRotation):
+            return None
+        if rope.kind not in self._found:
+            self._found[rope.kind] = rope.at(self._offset)
+        return self._found[rope.kind]
+
+
 class DecodingLlama(llama.LlamaModel):  # type: ignore[misc]
     """mlx-lm's llama up to the last norm. More than one token per row are computed as ever."""
 
@@ -48,11 +64,10 @@ class DecodingLlama(llama.LlamaModel):  # type: ignore[misc]
             several: mx.array = super().__call__(inputs, cache, input_embeddings)
             return several
         masks = self._masks(inputs, cache)
-        rope = self.layers[0].self_attn.rope
-        rotation = rope.at(cache[0].offset) if isinstance(rope, TabulatedRotation) else None
+        rotations = Rotations(cache[0].offset)
         x = self.embed_tokens(inputs[:, 0])
         for layer, kept in zip(self.layers, cache, strict=True):
-            seen = layer.input_layernorm.of_rows(x)
+            seen, rotation = layer.input_layernorm.of_rows(x), rotations.of(layer.self_attn.rope)
             x = x + attended(layer.self_attn, seen, masks[layer.use_sliding], kept, rotation)
             x = x + layer.mlp(layer.post_attention_layernorm.of_rows(x))
         result: mx.array = self.norm.of_rows(x)[:, None]
@@ -69,25 +84,24 @@ class DecodingLlama(llama.LlamaModel):  # type: ignore[misc]
 def quicken_llamas(model: nn.Module) -> None:
     """Make mlx-lm's llamas, and the models that it runs as llamas, decode as above if their numbers are float32."""
     for module in model.modules():
-        if type(module) is llama.LlamaModel and all(_is_plain(layer) for layer in module.layers):
-            _quicken(module)
+        if type(module) is llama.LlamaModel and _is_plain(module):
+            for norm in _norms(module):
+                _quicken_norm(norm)
+            module.__class__ = DecodingLlama
 
 
-def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is made of the parts that are known here, in float32."""
-    return (
-        type(layer) is llama.TransformerBlock
-        and type(layer.self_attn) is llama.Attention
-        and layer.input_layernorm.weight.dtype == mx.float32
+def _is_plain(module: llama.LlamaModel) -> bool:
+    """Whether a llama is made of the parts that are known here, in float32."""
+    embedding = module.embed_tokens
+    numbers = [embedding.get("scales", embedding.weight), *(norm.weight for norm in _norms(module))]
+    return all(array.dtype == mx.float32 for array in numbers) and all(
+        type(layer) is llama.TransformerBlock and type(layer.self_attn) is llama.Attention for layer in module.layers
     )
 
 
-def _quicken(module: llama.LlamaModel) -> None:
-    for layer in module.layers:
-        for norm in (layer.input_layernorm, layer.post_attention_layernorm):
-            _quicken_norm(norm)
-    _quicken_norm(module.norm)
-    module.__class__ = DecodingLlama
+def _norms(module: llama.LlamaModel) -> list[nn.RMSNorm]:
+    pairs = ((layer.input_layernorm, layer.post_attention_layernorm) for layer in module.layers)
+    return [*(norm for pair in pairs for norm in pair), module.norm]
 
 
 def _quicken_norm(norm: nn.RMSNorm) -> None:

@@ -65,7 +65,7 @@ def load_weights(path: Path, dtype: str) -> Any:
         convert(model, dtype)
         if on_cpu(mx):
             lay_out_for_blas(model, load_blas())
-            _quicken(model, context_window(config))
+            quicken(model, context_window(config))
         mx.eval(model.parameters())
         _keep_wired(mx)
     except AbstractLLMError:
@@ -75,8 +75,8 @@ def load_weights(path: Path, dtype: str) -> Any:
     return model
 
 
-def _quicken(model: Any, window: int | None) -> None:
-    """Replace what MLX computes in many small operations on the CPU."""
+def quicken(model: Any, window: int | None) -> None:
+    """Replace what MLX computes in many small operations on the CPU, in models with a context of `window` tokens."""
     from abstractllm.providers.mlx.gating import quicken_gating
     from abstractllm.providers.mlx.llamas import quicken_llamas
     from abstractllm.providers.mlx.rotation import tabulate_rotations

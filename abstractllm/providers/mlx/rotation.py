@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 from mlx import nn
 
+Kind = tuple[int, float, float]
+
 LARGEST_TABLE = 2**25
 """Bytes. Models with longer contexts keep computing their rotations."""
 
@@ -24,17 +26,22 @@ def tabulate_rotations(model: nn.Module, window: int | None) -> None:
 
     if window is None:
         return
-    tables: dict[tuple[object, ...], mx.array] = {}
+    tables: dict[Kind, mx.array] = {}
 
     def replaced(layer: nn.Module) -> nn.Module:
         if type(layer) is not nn.RoPE or layer.traditional or 8 * layer.dims * (window + BEYOND) > LARGEST_TABLE:
             return layer
-        kind = (layer.dims, layer.base, layer.scale)
+        kind = kind_of(layer)
         if kind not in tables:
             tables[kind] = table_of(layer, window + BEYOND)
         return TabulatedRotation(layer, tables[kind])
 
     model.update_modules(tree_map(replaced, model.leaf_modules(), is_leaf=nn.Module.is_module))
+
+
+def kind_of(rope: nn.RoPE) -> Kind:
+    """Return what two layers must have in common to rotate alike."""
+    return (rope.dims, rope.base, rope.scale)
 
 
 def table_of(rope: nn.RoPE, positions: int) -> mx.array:
@@ -63,12 +70,15 @@ class Rotation:
 class TabulatedRotation(nn.Module):  # type: ignore[misc]
     """Rotates one token of each row by a table, and more than one as the layer in whose place it is.
 
+    Those of one `kind` rotate alike.
+
     Of several rows, those that are beyond the table are rotated as at its last position; it reaches to the end of the
     context, where answers end.
     """
 
     def __init__(self, rope: nn.RoPE, table: mx.array) -> None:
         super().__init__()
+        self.kind = kind_of(rope)
         self._rope = rope
         self._dims = rope.dims
         self._last = table.shape[1] - 1

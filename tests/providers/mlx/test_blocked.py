@@ -10,7 +10,9 @@ from hypothesis import given, settings, strategies as st
 
 from abstractllm import embedded
 from abstractllm.providers.mlx.backend import Blas, import_mlx
-from abstractllm.providers.mlx.loading import lay_out_for_blas
+from abstractllm.providers.mlx.loading import lay_out_for_blas, quicken
+
+from .test_runner import FAMILIES, LLAMA, random_network
 
 mx = import_mlx()
 
@@ -178,7 +180,7 @@ def scores_of(model: nn.Module, rows: int, caches: list[Any]) -> list[mx.array]:
     return [model(tokens, cache=caches) for tokens in steps]
 
 
-LLAMA = {
+SMALL = {
     "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 48, "num_attention_heads": 4,
     "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "vocab_size": 90, "max_position_embeddings": 64,
 }  # fmt: skip
@@ -196,7 +198,7 @@ LLAMA = {
     ],
 )
 def test_a_llama_decodes_in_few_operations_as_before(rows: int, special: dict[str, Any]) -> None:
-    model = llama.Model(llama.ModelArgs.from_dict({**LLAMA, **special}))
+    model = llama.Model(llama.ModelArgs.from_dict({**SMALL, **special}))
     model.apply(lambda array: mx.random.normal(array.shape) * 0.3)
     expected = scores_of(model, rows, RowCaches.new(model, rows).layers)
     lay_out_for_blas(model, AVX512)
@@ -208,9 +210,40 @@ def test_a_llama_decodes_in_few_operations_as_before(rows: int, special: dict[st
         assert mx.allclose(found, scores, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [*FAMILIES, "llama without some rotations"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_models_of_all_kinds_score_as_before(name: str, rows: int) -> None:
+    family, config, _ = FAMILIES.get(name, ("smollm3", LLAMA | {"no_rope_layer_interval": 2}, set()))
+    model = random_network(family, config)
+    expected = scores_of(model, rows, RowCaches.new(model, rows).layers)
+    lay_out_for_blas(model, AVX512)
+    quicken(model, 64)
+    for found, scores in zip(scores_of(model, rows, RowCaches.new(model, rows).layers), expected, strict=True):
+        assert mx.allclose(found, scores, rtol=1e-3, atol=1e-3 * float(mx.abs(scores).max()))
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (1376, 512)])
+def test_a_matrix_can_be_replaced(shape: tuple[int, int]) -> None:
+    """gemma3n sets the weight of some layers in every forward pass."""
+    model = nn.Sequential(nn.Linear(shape[1], shape[0], bias=False))
+    lay_out_for_blas(model, AVX512)
+    replaced, x = mx.random.normal(shape), mx.random.normal((3, shape[1]))
+    model.layers[0].weight = replaced
+    assert type(model.layers[0]) in (ColumnLinear, BlockedLinear)
+    assert mx.array_equal(model.layers[0].weight, replaced)
+    assert mx.allclose(model(x), x @ replaced.T, rtol=1e-4, atol=1e-3)
+
+
+def test_a_llama_with_some_numbers_in_half_precision_stays_as_it_is() -> None:
+    model = llama.Model(llama.ModelArgs.from_dict(SMALL))
+    model.model.embed_tokens.set_dtype(mx.bfloat16)
+    quicken_llamas(model)
+    assert type(model.model) is llama.LlamaModel
+
+
 def test_a_llama_with_quantised_caches_or_in_half_precision_stays_as_it_is() -> None:
-    model = llama.Model(llama.ModelArgs.from_dict(LLAMA | {"head_dim": 32}))
-    halved = llama.Model(llama.ModelArgs.from_dict(LLAMA))
+    model = llama.Model(llama.ModelArgs.from_dict(SMALL | {"head_dim": 32}))
+    halved = llama.Model(llama.ModelArgs.from_dict(SMALL))
     halved.set_dtype(mx.float16)
     quicken_llamas(halved)
     assert type(halved.model) is llama.LlamaModel

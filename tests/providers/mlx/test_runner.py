@@ -576,6 +576,9 @@ def test_the_caches_of_a_short_batch_have_little_room_to_spare(tokens: int, room
         assert {layer.keys.shape[2] for layer in caches.layers} == {room}
         caches.extend(others)
         assert {layer.step for layer in caches.layers} == {next_step}
+        model(mx.ones((4, 600), dtype=mx.int32), cache=caches.layers)
+        caches.evaluate()
+        assert {layer.step for layer in caches.layers} == {256}
 
     mlx_thread().run(grow).result()
 
