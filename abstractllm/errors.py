@@ -90,7 +90,10 @@ class AbstractLLMError(Exception):
 
 
 def _restored(kind: type[AbstractLLMError], args: tuple[Any, ...], attributes: dict[str, Any]) -> AbstractLLMError:
-    error = kind.__new__(kind, *args)
+    built_in: type = kind  # whose memory layout the class has; Python refuses every other one's `__new__`
+    while built_in.__module__ != "builtins":
+        built_in = built_in.__base__ or object
+    error: AbstractLLMError = built_in.__new__(kind, *args)
     super(AbstractLLMError, error).__init__(*args)
     error.__dict__.update(attributes)
     return error

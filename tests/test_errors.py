@@ -111,6 +111,12 @@ def test_every_error_can_be_pickled_and_copied_whole(error):
         assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
 
 
+@pytest.mark.parametrize("kind", [errors.MemoryLimitError, type("Derived", (errors.MemoryLimitError,), {})])
+def test_an_error_with_a_built_in_base_that_makes_itself_can_be_copied(kind):
+    again = copy.copy(kind("too large", provider="mlx"))
+    assert (type(again), str(again)) == (kind, "[mlx] too large")
+
+
 def test_a_built_in_bases_own_attributes_survive_too():
     assert pickle.loads(pickle.dumps(errors.MissingDependencyError("Install it."))).msg == "Install it."
 

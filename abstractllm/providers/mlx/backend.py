@@ -27,8 +27,10 @@ _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS
 
 _MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.h
-_MOST_LEARNT = 2**25
-"""Bytes up to which glibc raises by itself, on 64 bits, the size from which a block is no part of the heap."""
+_KEPT_AT_END = 2**22
+"""Bytes that the heap of each thread may keep at its end; a smaller number did not slow steps down either."""
+_LARGEST_IN_HEAP = 2**25
+"""Bytes from which a block is no part of the heap: the most that glibc would learn by itself, on 64 bits."""
 _NOTICED = 100_000
 """Bytes of a block that is part of the heap whatever glibc has learnt, and makes it look at the end when freed."""
 
@@ -197,12 +199,12 @@ def _trim_end(library: ctypes.CDLL) -> None:
     """Give back what is free at the end of the calling thread's heap, which `malloc_trim` leaves there.
 
     glibc looks at the end whenever a block of 64 KB or more is freed, but keeps up to twice the largest buffer that it
-    has freed so far, 64 MB at most. To set a limit also ends its learning (man 3 mallopt), so the limits are left where
-    that leads to.
+    has freed so far, 64 MB at most. To set a limit also ends its learning (man 3 mallopt) for the whole process. So
+    large blocks are part of the heap as they would be in time, and little is kept, for there may be many threads.
     """
     library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     library.free.restype, library.free.argtypes = None, [ctypes.c_void_p]
     library.mallopt(_TRIM_THRESHOLD, 0)
     library.free(library.malloc(_NOTICED))
-    library.mallopt(_TRIM_THRESHOLD, 2 * _MOST_LEARNT)
-    library.mallopt(_MMAP_THRESHOLD, _MOST_LEARNT)
+    library.mallopt(_TRIM_THRESHOLD, _KEPT_AT_END)
+    library.mallopt(_MMAP_THRESHOLD, _LARGEST_IN_HEAP)

@@ -86,13 +86,14 @@ def test_four_bits_are_unpacked_on_the_processor(dtype, expected, four_bits, tin
 
 
 def test_the_layout_for_blas_changes_no_value(tiny_model):
-    from mlx.utils import tree_flatten
     from mlx_lm.utils import load_model
 
     stored, _ = load_model(tiny_model)
     loaded = load_weights(tiny_model, "float32")
-    weights = dict(tree_flatten(stored.parameters()))
-    for name, ours in tree_flatten(loaded.parameters()):
+    weights = {name: module.weight for name, module in stored.named_modules() if hasattr(module, "weight")}
+    laid_out = {name: module.weight for name, module in loaded.named_modules() if hasattr(module, "weight")}
+    assert laid_out.keys() == weights.keys()
+    for name, ours in laid_out.items():
         assert mx.array_equal(ours, weights[name]), name
     assert mx.allclose(answer(loaded), answer(stored), rtol=1e-4, atol=1e-4)
 
