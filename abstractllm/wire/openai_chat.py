@@ -10,7 +10,14 @@ from typing import Any
 
 from abstractllm.types import GenerateRequest, GenerateResponse
 from abstractllm.wire.openai_chat_answer import read_response, write_response
-from abstractllm.wire.openai_chat_request import EXTENDED, STANDARD, ChatQuirks, read_request, write_request
+from abstractllm.wire.openai_chat_request import (
+    EXTENDED,
+    STANDARD,
+    ChatQuirks,
+    check_request,
+    read_request,
+    write_request,
+)
 from abstractllm.wire.openai_chat_stream import ChatStreamDecoder, ChatStreamEncoder
 
 __all__ = ["EXTENDED", "STANDARD", "ChatQuirks", "OpenAIChat"]
@@ -28,6 +35,10 @@ class OpenAIChat:
     provider: str | None = None
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+
+    def check_request(self, request: GenerateRequest) -> None:
+        """Raise UnsupportedFeatureError for what the service cannot be told; cheap, so that it can be done at a call."""
+        check_request(request, self.quirks)
 
     def encode_request(self, request: GenerateRequest) -> Mapping[str, Any]:
         """Return the body of `POST /chat/completions`. Raises UnsupportedFeatureError for what it cannot say.

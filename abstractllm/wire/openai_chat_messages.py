@@ -27,6 +27,23 @@ def write_messages(messages: tuple[Message, ...], *, system: str, reasoning: str
     return [_write(message, system, reasoning) for message in messages]
 
 
+def check_parts(messages: tuple[Message, ...]) -> None:
+    """Raise UnsupportedFeatureError for a part that has no place in a turn of its role."""
+    for message in messages:
+        if isinstance(message.content, str) or message.role == "user":
+            continue
+        for part in message.content:
+            if not isinstance(part, TextPart):
+                raise _misplaced(part, message.role)
+
+
+def _misplaced(part: Part, role: str) -> UnsupportedFeatureError:
+    feature = "vision" if isinstance(part, ImagePart) else "documents"
+    return UnsupportedFeatureError(
+        feature, f"Chat Completions takes images and documents from the user, not in a turn of the role {role!r}."
+    )
+
+
 def _write(message: Message, system: str, reasoning: str | None) -> dict[str, Any]:
     turn: dict[str, Any] = {
         "role": system if message.role == "system" else message.role,
@@ -76,10 +93,7 @@ def _write_part(part: Part, role: str) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if role != "user":
-        feature = "vision" if isinstance(part, ImagePart) else "documents"
-        raise UnsupportedFeatureError(
-            feature, f"Chat Completions takes images and documents from the user, not in a turn of the role {role!r}."
-        )
+        raise _misplaced(part, role)
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": image_url(part)}}
     return {"type": "file", "file": {"filename": file_name(part), "file_data": data_url(part.media_type, part.data)}}

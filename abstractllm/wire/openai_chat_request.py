@@ -11,7 +11,7 @@ from abstractllm.parameters import check_parameters
 from abstractllm.schema import Grammar, OutputFormat, Regex, to_output_format
 from abstractllm.tools import to_tool_definitions
 from abstractllm.types import GenerateRequest, ToolDefinition
-from abstractllm.wire.openai_chat_messages import read_messages, write_messages
+from abstractllm.wire.openai_chat_messages import check_parts, read_messages, write_messages
 from abstractllm.wire.openai_facts import (
     check_sayable,
     checked_output,
@@ -33,7 +33,7 @@ EXTENDED = STANDARD | {"top_k", "min_p", "repetition_penalty"}
 """Parameters that servers such as vLLM take."""
 
 _PLAIN = (
-    *("temperature", "top_p", "top_k", "min_p", "seed", "top_logprobs"),
+    *("temperature", "top_p", "top_k", "min_p", "top_logprobs"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty"),
 )
 """Parameters that have the same name and form here as in a request of ours."""
@@ -46,13 +46,16 @@ class ChatQuirks:
     - `accepted`: the parameters that it takes; another one raises UnsupportedFeatureError.
     - `max_tokens`: the field for the bound of an answer; OpenAI's own is `max_completion_tokens`.
     - `system`: the word for the system's role.
-    - `any_tool`: the word for "some tool must be called".
+    - `any_tool`: the word for "some tool must be called". `named_tool`: whether one tool can be forced by its name.
+    - `seed`: the field for the seed.
+    - `names`: whether turns may have the names of their speakers; with a tool's name they always may.
     - `reasoning`: where the effort is said: `reasoning_effort: "low"`, `reasoning: {"effort": "low"}`, or
       `chat_template_kwargs: {"enable_thinking": true}`, which knows only on and off, so any effort turns it on.
     - `efforts`: the efforts that it takes.
     - `reasoning_field`: where answers have their reasoning when we encode them. `reasoning_back`: where earlier
       reasoning is sent back, None for a service that does not want it.
-    - `schemas`: the most that `response_format` can ask for.
+    - `schemas`: the most that `response_format` can ask for. `json_object`: whether it can ask for any object; without
+      it, one is asked for by its schema.
     - `structured_outputs`: the kinds of format, "regex" and "grammar", that vLLM's field of this name takes.
     - `stream_usage`: whether usage is asked for in a stream; old servers answer 400 to that.
     - `done_marker`: whether a stream must end with `[DONE]`; without it one is whole once every answer is finished.
@@ -62,11 +65,15 @@ class ChatQuirks:
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     system: Literal["system", "developer"] = "system"
     any_tool: Literal["required", "any"] = "required"
+    named_tool: bool = True
+    seed: Literal["seed", "random_seed"] = "seed"
+    names: bool = True
     reasoning: Literal["reasoning_effort", "reasoning", "enable_thinking"] = "reasoning_effort"
     efforts: frozenset[str] = frozenset({"none", "low", "medium", "high"})
     reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     reasoning_back: Literal["reasoning_content", "reasoning"] | None = None
     schemas: Literal["json_schema", "json_object"] | None = "json_schema"
+    json_object: bool = True
     structured_outputs: frozenset[str] = frozenset()
     stream_usage: bool = True
     done_marker: bool = True
@@ -74,16 +81,38 @@ class ChatQuirks:
 
 def write_request(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any]:
     """Return a body. Raises UnsupportedFeatureError for what the service cannot be told."""
-    check_sayable(request, quirks.accepted, "This service's Chat Completions")
+    check_request(request, quirks)
     messages = write_messages(request.messages, system=quirks.system, reasoning=quirks.reasoning_back)
     body: dict[str, Any] = {"model": request.model, "messages": messages}
     body |= {name: value for name in _PLAIN if (value := getattr(request, name)) is not None}
+    body[quirks.seed] = request.seed
     body |= _write_limits(request, quirks) | _write_tools(request, quirks) | _write_format(request, quirks)
     if request.reasoning is not None:
         body |= _write_reasoning(request.reasoning, quirks)
     if request.stream:
         body |= {"stream": True} | _stream_options(quirks)
     return with_options({name: value for name, value in body.items() if value is not None}, request.options)
+
+
+def check_request(request: GenerateRequest, quirks: ChatQuirks) -> None:
+    """Raise UnsupportedFeatureError for what the service cannot be told, without writing what may be long."""
+    check_sayable(request, quirks.accepted, "This service's Chat Completions")
+    check_parts(request.messages)
+    _check_names(request, quirks)
+    _write_choice(request.tool_choice, quirks)
+    _write_format(request, quirks)
+    if request.reasoning is not None:
+        _write_reasoning(request.reasoning, quirks)
+
+
+def _check_names(request: GenerateRequest, quirks: ChatQuirks) -> None:
+    if quirks.names:
+        return
+    for number, message in enumerate(request.messages):
+        if message.name is not None and message.role != "tool":
+            raise UnsupportedFeatureError(
+                "name", f"This service takes no names of speakers; leave that of messages[{number}] out."
+            )
 
 
 def _stream_options(quirks: ChatQuirks) -> dict[str, Any]:
@@ -114,7 +143,14 @@ def _write_tool(tool: ToolDefinition) -> dict[str, Any]:
 def _write_choice(choice: str | None, quirks: ChatQuirks) -> str | dict[str, Any] | None:
     if choice is None or choice in ("auto", "none"):
         return choice
-    return quirks.any_tool if choice == "required" else {"type": "function", "function": {"name": choice}}
+    if choice == "required":
+        return quirks.any_tool
+    if not quirks.named_tool:
+        raise UnsupportedFeatureError(
+            "tool_choice",
+            f"This service cannot be told to call {choice!r}; use 'required', and give that tool alone.",
+        )
+    return {"type": "function", "function": {"name": choice}}
 
 
 def _write_format(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any]:
@@ -123,7 +159,7 @@ def _write_format(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any
         return {}
     if output.kind in quirks.structured_outputs:
         return {"structured_outputs": {output.kind: output.text}}
-    if is_any_object(output) and quirks.schemas:
+    if is_any_object(output) and quirks.schemas and quirks.json_object:
         return {"response_format": {"type": "json_object"}}
     if output.kind != "json" or quirks.schemas != "json_schema":
         what = "a JSON Schema" if output.kind == "json" else f"a {output.kind}"
@@ -167,7 +203,7 @@ def read_request(body: Mapping[str, Any], quirks: ChatQuirks) -> GenerateRequest
     """
     if not isinstance(body, Mapping):
         raise InvalidRequestError("The body of a request must be a JSON object.")
-    given = check_parameters(_parameters(body))
+    given = check_parameters(_parameters(body, quirks))
     model = body.get("model")
     if model is not None and not isinstance(model, str):
         raise InvalidParameterError("model", "model must be a string.")
@@ -188,11 +224,12 @@ def _flag(body: Mapping[str, Any], name: str) -> bool:
     return bool(value)
 
 
-def _parameters(body: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(body: Mapping[str, Any], quirks: ChatQuirks) -> dict[str, Any]:
     """Return the parameters of a body by our names, not checked yet."""
     limit = body.get("max_completion_tokens")
     given = {name: body.get(name) for name in _PLAIN}
     given |= {name: body.get(name) for name in ("stop", "n", "logprobs", "logit_bias")}
+    given["seed"] = body.get(quirks.seed)
     given["max_tokens"] = body.get("max_tokens") if limit is None else limit
     given["tool_choice"] = read_choice(body.get("tool_choice"))
     given["reasoning"] = _read_reasoning(body)
@@ -250,7 +287,7 @@ def read_format(given: object) -> OutputFormat | None:
 
 
 def _read_options(body: Mapping[str, Any], quirks: ChatQuirks) -> dict[str, Any]:
-    options = {name: value for name, value in body.items() if name not in _READ and value is not None}
+    options = {name: value for name, value in body.items() if name not in _READ | {quirks.seed} and value is not None}
     for name in _READ_IN.keys() & options.keys():
         if isinstance(options[name], Mapping):
             options[name] = {key: value for key, value in options[name].items() if key not in _READ_IN[name]}

@@ -15,6 +15,7 @@ from abstractllm.wire.openai_responses_encoder import ResponsesStreamEncoder
 from abstractllm.wire.openai_responses_request import (
     RESPONSES_STANDARD,
     ResponsesQuirks,
+    check_request,
     read_request,
     write_request,
 )
@@ -34,6 +35,10 @@ class OpenAIResponses:
     provider: str | None = None
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+
+    def check_request(self, request: GenerateRequest) -> None:
+        """Raise UnsupportedFeatureError for what the service cannot be told; cheap, so that it can be done at a call."""
+        check_request(request, self.quirks)
 
     def encode_request(self, request: GenerateRequest) -> Mapping[str, Any]:
         """Return the body of `POST /responses`. Raises UnsupportedFeatureError for what it cannot say.

@@ -55,7 +55,7 @@ def write_request(request: GenerateRequest, quirks: ResponsesQuirks) -> dict[str
 
     Raises UnsupportedFeatureError for what the service cannot be told.
     """
-    check_sayable(request, quirks.accepted, "The Responses API")
+    check_request(request, quirks)
     include = ([_ENCRYPTED] if quirks.encrypted_reasoning else []) + ([_LOGPROBS] if request.logprobs else [])
     body = {
         "model": request.model,
@@ -73,6 +73,16 @@ def write_request(request: GenerateRequest, quirks: ResponsesQuirks) -> dict[str
     }
     said = {name: value for name, value in body.items() if value is not None}
     return {"store": False, **with_options(said, request.options)}
+
+
+def check_request(request: GenerateRequest, quirks: ResponsesQuirks) -> None:
+    """Raise UnsupportedFeatureError for what the service cannot be told, without writing what may be long.
+
+    Parts of turns are not looked at.
+    """
+    check_sayable(request, quirks.accepted, "The Responses API")
+    _write_format(request)
+    _write_reasoning(request, quirks)
 
 
 def _write_tool(tool: ToolDefinition) -> dict[str, Any]:
