@@ -33,7 +33,8 @@ SHOWN: Mapping[ModelCapability, str] = {
 class ProviderStatus:
     """A provider after it was tried.
 
-    `can` is what its default model does for sure, `problem` why it is not ready, or what its diagnosis advises.
+    `can` is what its default model does for sure, `problem` why it is not ready (a missing key is such a reason), or
+    what its diagnosis advises.
     """
 
     name: str
@@ -63,20 +64,23 @@ def status_of(info: ProviderInfo) -> ProviderStatus:
     can: tuple[str, ...] = ()
     if problem is None:
         try:
-            can, problem = _try(info.name)
-            state = "needs attention" if problem else "ready"
+            can, state, problem = _try(info.name)
         except Exception as error:
             state, problem = _state(error), f"{error}" or type(error).__name__
     return ProviderStatus(info.name, info.distribution, info.version, state, can, problem)
 
 
-def _try(name: str) -> tuple[tuple[str, ...], str | None]:
-    """Return what a provider can do and the first advice of its diagnosis, if it has any."""
+def _try(name: str) -> tuple[tuple[str, ...], State, str | None]:
+    """Return what a provider can do, and what it lacks or the first advice of its diagnosis, if there is any."""
     kind = get_provider_class(name)
     with kind() as llm:
         can = what_it_can(llm.get_capabilities())
+        lacking = llm.missing() if isinstance(llm, BaseProvider) else None
+    if lacking is not None:
+        return can, "not ready", lacking
     findings = kind.diagnose() if issubclass(kind, BaseProvider) else []
-    return can, next((finding.advice for finding in findings if finding.advice), None)
+    advice = next((finding.advice for finding in findings if finding.advice), None)
+    return can, "needs attention" if advice else "ready", advice
 
 
 def _state(error: Exception) -> State:

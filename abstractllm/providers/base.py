@@ -100,6 +100,10 @@ class BaseProvider(AbstractLLMInterface):
         Called at construction and by `set_config`, before `config` holds and with the instance's lock taken.
         """
 
+    def missing(self) -> str | None:
+        """Return what this instance needs before it can answer anything, such as a key; None when there is nothing."""
+        return None
+
     # The four faces.
 
     @overload

@@ -37,7 +37,7 @@ class OpenAIResponses:
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
 
     def check_request(self, request: GenerateRequest) -> None:
-        """Raise UnsupportedFeatureError for what the service cannot be told; cheap, so that it can be done at a call."""
+        """Raise UnsupportedFeatureError for what the service cannot be told; quick enough for a call."""
         check_request(request, self.quirks)
 
     def encode_request(self, request: GenerateRequest) -> Mapping[str, Any]:

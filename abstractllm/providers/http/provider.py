@@ -109,6 +109,10 @@ class HTTPProvider(BaseProvider):
         """Return the wire format. Called for each request, so it should be made once; import it inside."""
         raise NotImplementedError
 
+    def _codec_for(self, request: GenerateRequest) -> Codec:
+        """Return the wire format of one request; that of all of them unless a provider speaks several."""
+        return self._codec()
+
     def _url(self, request: GenerateRequest, base_url: str) -> str:
         """Return the address that a request goes to; `base_url` has no slash at its end."""
         return base_url + self.path
@@ -136,12 +140,17 @@ class HTTPProvider(BaseProvider):
         """Return a copy of this instance's configuration, without its key."""
         return {name: value for name, value in super().get_config().items() if name != "api_key"}
 
+    def missing(self) -> str | None:
+        """Return how to give the key, where one is needed and there is none."""
+        if not self.needs_key or self._endpoint.key is not None:
+            return None
+        variable = self.key_variable or f"ABSTRACTLLM_{self.name}_API_KEY".upper().replace("-", "_")
+        return f"No key; set the environment variable {variable} or pass api_key=."
+
     def _check(self, request: GenerateRequest) -> None:
-        if self.needs_key and self._endpoint.key is None:
-            variable = self.key_variable or f"ABSTRACTLLM_{self.name}_API_KEY".upper().replace("-", "_")
-            raise AuthenticationError(
-                f"No key; set the environment variable {variable} or pass api_key=.", provider=self.name
-            )
+        problem = self.missing()
+        if problem is not None:
+            raise AuthenticationError(problem, provider=self.name)
 
     def close(self) -> None:
         """End what still runs and close all connections. Safe to call twice."""
@@ -238,7 +247,7 @@ class HTTPProvider(BaseProvider):
         endpoint = self._endpoint
         if endpoint.is_secure not in self._prepared_for:
             await self._in_thread(self._prepare, endpoint.is_secure)
-        codec = self._codec()
+        codec = self._codec_for(request)
         body = await self._worked(_weight(request.messages), _encoded, codec, request)
         headers = {name: Hidden(value) for name, value in self._headers(request, endpoint.key).items()}
         return _Sending(endpoint, codec, self._url(request, endpoint.base_url), {**_HEADERS, **headers}, body)

@@ -1,0 +1,348 @@
+"""Services that speak OpenAI's Chat Completions: one row each, and one class that serves any of them.
+
+A row says what a service's documentation says, or what is safe where that is silent: a parameter that is not listed
+there is refused instead of being sent into the unknown. The wire format itself is known to `wire.openai_chat` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from abstractllm.capabilities import Capabilities, ModelCapability
+from abstractllm.errors import InvalidParameterError
+from abstractllm.providers.http import HTTPProvider
+from abstractllm.types import GenerateRequest
+from abstractllm.wire.openai_chat import EXTENDED, STANDARD, ChatQuirks, OpenAIChat
+
+_LOGPROBS = frozenset({"logprobs", "top_logprobs"})
+_EYES = frozenset({ModelCapability.VISION})
+_FILES = frozenset({ModelCapability.DOCUMENTS})
+_TOOLS = frozenset({ModelCapability.TOOL_USE, ModelCapability.FUNCTION_CALLING})
+_USUAL = frozenset({"parallel_tool_calls", "user"})
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service.
+
+    - `source`: where the facts are from.
+    - `base_url`: its address; None where each customer or machine has its own, which must be given.
+    - `key_variable`: the environment variable for its key; None where it has no name of its own.
+    - `needs_key`, `needs_model`: whether a request without one is refused. `model`: the one that is asked by default.
+    - `quirks`: how its Chat Completions differ, the parameters that it takes included.
+    - `options`: fields of its own, for `options={...}`.
+    - `can`, `cannot`: capabilities that all of its models have, and that none has; others are unknown.
+    """
+
+    name: str
+    source: str
+    base_url: str | None
+    key_variable: str | None = None
+    quirks: ChatQuirks = field(default_factory=ChatQuirks)
+    needs_key: bool = True
+    needs_model: bool = True
+    model: str | None = None
+    options: frozenset[str] = _USUAL
+    can: frozenset[ModelCapability] = frozenset()
+    cannot: frozenset[ModelCapability] = _FILES
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The configuration where nothing else is said."""
+        given = {"base_url": self.base_url, "model": self.model}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the service can do: the format streams and has system prompts and turns; models have the rest."""
+        unknown = (*_TOOLS, *_EYES, *_FILES, ModelCapability.JSON_MODE, ModelCapability.STRUCTURED_OUTPUT)
+        found: dict[ModelCapability, bool | int | None] = dict.fromkeys((*unknown, ModelCapability.REASONING))
+        found |= dict.fromkeys(_ALWAYS, True) | {ModelCapability.EMBEDDINGS: False}
+        if self.quirks.schemas is None:
+            found[ModelCapability.JSON_MODE] = False
+        if self.quirks.schemas != "json_schema":
+            found[ModelCapability.STRUCTURED_OUTPUT] = False
+        return found | dict.fromkeys(self.can, True) | dict.fromkeys(self.cannot, False)
+
+
+_ALWAYS = (
+    *(ModelCapability.STREAMING, ModelCapability.ASYNC, ModelCapability.SYSTEM_PROMPT),
+    *(ModelCapability.MULTI_TURN, ModelCapability.PARALLEL_INFERENCE),
+)
+
+ANY = Service(
+    "compatible",
+    "The format itself. A server that is not known gets every field that servers of this format are known to take.",
+    None,
+    quirks=ChatQuirks(accepted=EXTENDED, done_marker=False),
+    needs_key=False,
+    needs_model=False,
+    options=_USUAL | {"chat_template_kwargs", "metadata", "service_tier", "store"},
+    cannot=frozenset(),
+)
+"""A server of this format at any address; it is for who runs it to know what it takes."""
+
+SERVICES: Mapping[str, Service] = {
+    row.name: row
+    for row in (
+        Service(
+            "maritaca",
+            "github.com/maritaca-ai/maritalk-api, documentation/api/en, July 2026: the fields of /chat/completions,"
+            " tool_choice none, auto or required, response_format json_schema.",
+            "https://chat.maritaca.ai/api",
+            "MARITACA_API_KEY",
+            ChatQuirks(
+                accepted=STANDARD - _LOGPROBS - {"seed", "logit_bias", "reasoning"},
+                named_tool=False,
+                json_object=False,
+            ),
+            model="sabia-4",
+            options=frozenset({"service_tier"}),
+            can=_TOOLS | {ModelCapability.STRUCTURED_OUTPUT},
+            cannot=_FILES | _EYES,
+        ),
+        Service(
+            "vllm",
+            "docs.vllm.ai, OpenAI-compatible server: sampling parameters, structured_outputs, reasoning_effort.",
+            "http://127.0.0.1:8000/v1",
+            "VLLM_API_KEY",
+            ChatQuirks(
+                accepted=EXTENDED,
+                efforts=frozenset({"low", "medium", "high"}),
+                structured_outputs=frozenset({"regex", "grammar"}),
+            ),
+            needs_key=False,
+            needs_model=False,
+            options=_USUAL
+            | {"chat_template_kwargs", "ignore_eos", "include_reasoning", "min_tokens", "mm_processor_kwargs"}
+            | {"skip_special_tokens", "stop_token_ids"},
+        ),
+        Service(
+            "lmstudio",
+            "lmstudio.ai/docs/developer/openai-compat/chat-completions: the payload parameters; its pages on tools and"
+            " structured output: no tool by its name, and no json_object.",
+            "http://127.0.0.1:1234/v1",
+            "LM_STUDIO_API_KEY",
+            ChatQuirks(
+                accepted=(STANDARD | {"top_k"}) - _LOGPROBS - {"n", "reasoning"}, named_tool=False, json_object=False
+            ),
+            needs_key=False,
+            options=frozenset({"draft_model", "repeat_penalty", "ttl"}),
+        ),
+        Service(
+            "mlx-lm",
+            "mlx_lm/server.py of mlx-lm 0.32: the fields that it reads; no tool_choice and no response_format.",
+            "http://127.0.0.1:8080/v1",
+            None,
+            ChatQuirks(
+                accepted=EXTENDED - {"n", "tool_choice", "response_format"},
+                reasoning="enable_thinking",
+                efforts=frozenset({"none", "high"}),
+                reasoning_field="reasoning",
+                schemas=None,
+            ),
+            needs_key=False,
+            needs_model=False,
+            options=frozenset({"adapters", "chat_template_kwargs", "draft_model", "num_draft_tokens"})
+            | {"frequency_context_size", "presence_context_size", "repetition_context_size"}
+            | {"xtc_probability", "xtc_threshold"},
+            cannot=_FILES | _EYES,
+        ),
+        Service(
+            "openrouter",
+            "openrouter.ai/docs/api_reference/parameters, and its guide on reasoning tokens; one answer alone.",
+            "https://openrouter.ai/api/v1",
+            "OPENROUTER_API_KEY",
+            ChatQuirks(accepted=EXTENDED - {"n"}, reasoning="reasoning", reasoning_field="reasoning"),
+            options=_USUAL | {"models", "plugins", "provider", "route", "top_a", "transforms", "verbosity"},
+            cannot=frozenset(),
+        ),
+        Service(
+            "groq",
+            "console.groq.com/docs/openai: logprobs, logit_bias, names of speakers and n are answered with 400.",
+            "https://api.groq.com/openai/v1",
+            "GROQ_API_KEY",
+            ChatQuirks(
+                accepted=STANDARD - _LOGPROBS - {"n", "logit_bias"},
+                max_tokens="max_completion_tokens",
+                names=False,
+                reasoning_field="reasoning",
+            ),
+            options=_USUAL | {"reasoning_format", "service_tier"},
+        ),
+        Service(
+            "mistral",
+            "docs.mistral.ai/api and Mistral's OpenAPI file: random_seed, tool_choice any; unknown fields are refused,"
+            " and usage comes in every stream.",
+            "https://api.mistral.ai/v1",
+            "MISTRAL_API_KEY",
+            ChatQuirks(
+                accepted=STANDARD - _LOGPROBS - {"logit_bias", "reasoning"},
+                any_tool="any",
+                seed="random_seed",
+                names=False,
+                stream_usage=False,
+            ),
+            options=frozenset({"parallel_tool_calls", "prediction", "prompt_mode", "safe_prompt"}),
+        ),
+        Service(
+            "deepseek",
+            "api-docs.deepseek.com, Create Chat Completion: json_object alone; thinking is switched by a field of its"
+            " own.",
+            "https://api.deepseek.com",
+            "DEEPSEEK_API_KEY",
+            ChatQuirks(accepted=STANDARD - {"seed", "n", "logit_bias", "reasoning"}, schemas="json_object"),
+            options=frozenset({"reasoning_effort", "thinking"}),
+            can=frozenset({ModelCapability.JSON_MODE}),
+            cannot=_FILES | _EYES,
+        ),
+        Service(
+            "together",
+            "docs.together.ai, Create Chat Completion: logprobs is a count there, which this format does not say.",
+            "https://api.together.xyz/v1",
+            "TOGETHER_API_KEY",
+            ChatQuirks(accepted=EXTENDED - _LOGPROBS, reasoning_field="reasoning"),
+            options=_USUAL | {"chat_template_kwargs", "safety_model"},
+        ),
+        Service(
+            "fireworks",
+            "docs.fireworks.ai, Create Chat Completion.",
+            "https://api.fireworks.ai/inference/v1",
+            "FIREWORKS_API_KEY",
+            ChatQuirks(accepted=EXTENDED),
+            options=_USUAL | {"context_length_exceeded_behavior", "prompt_truncate_len"},
+        ),
+        Service(
+            "xai",
+            "docs.x.ai, Chat Completions: max_completion_tokens; logit_bias is not supported.",
+            "https://api.x.ai/v1",
+            "XAI_API_KEY",
+            ChatQuirks(accepted=STANDARD - {"logit_bias"}, max_tokens="max_completion_tokens"),
+            options=_USUAL | {"deferred", "search_parameters"},
+        ),
+        Service(
+            "gemini",
+            "ai.google.dev/gemini-api/docs/openai: address, key and reasoning_effort. Other fields are not listed,"
+            " so only the plainest are accepted.",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            "GEMINI_API_KEY",
+            ChatQuirks(
+                accepted=STANDARD - _LOGPROBS - {"seed", "logit_bias", "presence_penalty", "frequency_penalty"},
+                done_marker=False,
+            ),
+            options=frozenset({"extra_body"}),
+        ),
+        Service(
+            "azure",
+            "learn.microsoft.com, Azure OpenAI, v1 API: https://RESOURCE.openai.azure.com/openai/v1, a key as bearer,"
+            " no api-version; model is the name of a deployment.",
+            None,
+            "AZURE_OPENAI_API_KEY",
+            ChatQuirks(max_tokens="max_completion_tokens"),
+            options=_USUAL | {"metadata", "prediction", "service_tier", "store", "verbosity"},
+            cannot=frozenset(),
+        ),
+    )
+}
+"""The services that are known, by the name of their provider."""
+
+
+class CompatibleProvider(HTTPProvider):
+    """A service that speaks OpenAI's Chat Completions; this class itself asks whatever answers at `base_url`.
+
+    A subclass is one service: `class Mine(CompatibleProvider, service=Service(...))` takes everything from the row.
+    """
+
+    service: ClassVar[Service] = ANY
+    path: ClassVar[str] = "/chat/completions"
+    name: ClassVar[str] = ANY.name
+    key_variable: ClassVar[str | None] = ANY.key_variable
+    needs_key: ClassVar[bool] = ANY.needs_key
+    parameters: ClassVar[frozenset[str]] = ANY.quirks.accepted
+    options: ClassVar[frozenset[str]] = ANY.options
+    defaults: ClassVar[Mapping[str, Any]] = ANY.defaults
+
+    def __init_subclass__(cls, *, service: Service | None = None, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if service is None:
+            return
+        cls.service, cls.name = service, service.name
+        cls.key_variable, cls.needs_key = service.key_variable, service.needs_key
+        cls.parameters, cls.options = service.quirks.accepted, service.options
+        cls.defaults = service.defaults
+
+    def get_capabilities(self) -> Capabilities:
+        """Return what is known of all models of the service; None stands for what depends on the model."""
+        return self.service.capabilities
+
+    def _configure(self, config: Mapping[str, Any]) -> None:
+        super()._configure(config)
+        self._chat = OpenAIChat(self.service.quirks, self.name)
+
+    def _codec(self) -> OpenAIChat:
+        return self._chat
+
+    def _check(self, request: GenerateRequest) -> None:
+        super()._check(request)
+        if self.service.needs_model and request.model is None:
+            raise no_model()
+        self._chat.check_request(request)
+
+
+def no_model() -> InvalidParameterError:
+    """Return the error for a request without a model, where the service has none of its own."""
+    return InvalidParameterError("model", "No model is named, and this service chooses none; pass model=.")
+
+
+class Maritaca(CompatibleProvider, service=SERVICES["maritaca"]):
+    """Maritaca's Sabiá models."""
+
+
+class VLLM(CompatibleProvider, service=SERVICES["vllm"]):
+    """A vLLM server, by default on this machine."""
+
+
+class LMStudio(CompatibleProvider, service=SERVICES["lmstudio"]):
+    """LM Studio's server, by default on this machine."""
+
+
+class MLXServer(CompatibleProvider, service=SERVICES["mlx-lm"]):
+    """The server of mlx-lm, by default on this machine."""
+
+
+class OpenRouter(CompatibleProvider, service=SERVICES["openrouter"]):
+    """OpenRouter, a gateway to many services."""
+
+
+class Groq(CompatibleProvider, service=SERVICES["groq"]):
+    """Groq."""
+
+
+class Mistral(CompatibleProvider, service=SERVICES["mistral"]):
+    """Mistral's own models."""
+
+
+class DeepSeek(CompatibleProvider, service=SERVICES["deepseek"]):
+    """DeepSeek's own models."""
+
+
+class Together(CompatibleProvider, service=SERVICES["together"]):
+    """Together AI."""
+
+
+class Fireworks(CompatibleProvider, service=SERVICES["fireworks"]):
+    """Fireworks AI."""
+
+
+class XAI(CompatibleProvider, service=SERVICES["xai"]):
+    """xAI's Grok models."""
+
+
+class Gemini(CompatibleProvider, service=SERVICES["gemini"]):
+    """Google's Gemini models, through its endpoint of this format."""
+
+
+class Azure(CompatibleProvider, service=SERVICES["azure"]):
+    """Deployments of Azure OpenAI; `base_url` is the resource's, with `/openai/v1` at its end."""
