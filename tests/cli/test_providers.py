@@ -54,6 +54,19 @@ def test_json(run):
     assert found["scripted"]["distribution"] is None
 
 
+def test_who_has_no_key_says_which_it_needs(run, monkeypatch):
+    monkeypatch.delenv("MARITACA_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
+    result = run("providers", "--json")
+    found = {one["name"]: one for one in json.loads(result.stdout)}
+    assert found["maritaca"]["state"] == "not ready"
+    assert "MARITACA_API_KEY" in found["maritaca"]["problem"]
+    assert "tools" in found["maritaca"]["can"]
+    assert (found["openai"]["state"], found["openai"]["problem"]) == ("ready", None)
+    assert found["vllm"]["state"] == "ready"
+    assert "sk-of-a-test" not in result.stdout
+
+
 def test_a_broken_one_says_why_and_harms_nothing(plugins):
     done = command("providers", "--json")
     assert (done.returncode, done.stderr) == (0, "")
