@@ -46,6 +46,8 @@ OTHER = OpenAIChat(
         max_tokens="max_completion_tokens",
         system="developer",
         any_tool="any",
+        seed="random_seed",
+        json_object=False,
         reasoning="reasoning",
         reasoning_field="reasoning",
         reasoning_back="reasoning",
@@ -292,6 +294,27 @@ def test_quirks_refuse_what_a_model_does_not_take() -> None:
             codec.encode_request(GenerateRequest(USER, **parameters))
     body = weak.encode_request(GenerateRequest(USER, response_format=anything))
     assert body["response_format"] == {"type": "json_object"}
+
+
+def test_quirks_refuse_names_and_tools_by_name() -> None:
+    strict = OpenAIChat(ChatQuirks(names=False, named_tool=False))
+    named = GenerateRequest((Message("user", "Hi", name="Ada"),))
+    forced = GenerateRequest(USER, tools=(ToolDefinition("f", "", {}),), tool_choice="f")
+    for request, feature in ((named, "name"), (forced, "tool_choice")):
+        for refuse in (strict.check_request, strict.encode_request):
+            with pytest.raises(UnsupportedFeatureError) as caught:
+                refuse(request)
+            assert caught.value.feature == feature
+        PLAIN.check_request(request)
+    tool = Message("tool", "7", tool_call_id="c", name="f")
+    assert strict.encode_request(GenerateRequest((tool,)))["messages"][0]["name"] == "f"
+
+
+def test_a_seed_and_any_object_in_other_words() -> None:
+    body = OTHER.encode_request(GenerateRequest(USER, seed=7, response_format={"type": "object"}))
+    assert (body["random_seed"], "seed" in body) == (7, False)
+    assert body["response_format"]["type"] == "json_schema"
+    assert PLAIN.decode_request({**body, "response_format": None}).options == {"random_seed": 7}
 
 
 def test_options_are_merged_and_never_win_over_the_request() -> None:
