@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
 from abstractllm.accumulator import ResponseAccumulator
-from abstractllm.testing.loopback import Reply
+from abstractllm.testing.loopback import Gate, Reply
 from abstractllm.types import GenerateResponse, TokenLogprob, ToolCall, Usage
 
 
@@ -57,3 +58,15 @@ def called(asked):
 def scored(word, top):
     others = tuple(TokenLogprob(f"other{rank}", -1.0 - rank, f"other{rank}".encode()) for rank in range(top))
     return TokenLogprob(word, -0.5, word.encode(), others)
+
+
+class Opened(Gate):
+    """A gate that an event opens, which the rules give."""
+
+    def __init__(self, event):
+        super().__init__()
+        self.event = event
+
+    async def wait(self):
+        while not self.event.is_set():
+            await asyncio.sleep(0.002)

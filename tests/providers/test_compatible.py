@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
@@ -21,11 +20,11 @@ from abstractllm.providers import compatible
 from abstractllm.providers.compatible import SERVICES, CompatibleProvider, Maritaca, Service
 from abstractllm.schema import Regex
 from abstractllm.testing import ProviderConformance
-from abstractllm.testing.loopback import Gate, LoopbackServer, Reply
+from abstractllm.testing.loopback import LoopbackServer, Reply
 from abstractllm.types import DocumentPart, ImagePart, Message, ToolCall
 from abstractllm.wire.openai_chat import ChatQuirks, OpenAIChat
 
-from .speaking import answering
+from .speaking import Opened, answering
 
 KEY = "key-of-a-test"
 FORM = {
@@ -417,18 +416,6 @@ def test_a_row_of_ones_own():
     assert (Derived.name, Derived.key_variable, Derived.parameters) == ("mine", "MY_KEY", {"seed"})
     assert Derived().get_config()["base_url"] == "http://127.0.0.1:9/v2"
     assert CompatibleProvider.name == "compatible"
-
-
-class Opened(Gate):
-    """A gate that an event opens, which the rules give."""
-
-    def __init__(self, event):
-        super().__init__()
-        self.event = event
-
-    async def wait(self):
-        while not self.event.is_set():
-            await asyncio.sleep(0.002)
 
 
 class TestConformance(ProviderConformance):

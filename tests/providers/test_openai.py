@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
@@ -20,12 +19,12 @@ from abstractllm.errors import (
 from abstractllm.providers.openai import FAMILIES, UNKNOWN, OpenAIProvider, family_of
 from abstractllm.testing import ProviderConformance
 from abstractllm.testing.faces import Face, ask
-from abstractllm.testing.loopback import Gate, LoopbackServer, Reply
+from abstractllm.testing.loopback import LoopbackServer, Reply
 from abstractllm.types import ToolCall
 from abstractllm.wire.openai_chat import ChatQuirks, OpenAIChat
 from abstractllm.wire.openai_responses import OpenAIResponses
 
-from .speaking import answering
+from .speaking import Opened, answering
 
 KEY = "sk-of-a-test"
 TOOL = {
@@ -336,18 +335,6 @@ def test_an_error_in_the_middle_of_a_stream(server):
         assert next(stream).content == "one "
         with pytest.raises(ProviderAPIError, match="Overloaded"):
             next(stream)
-
-
-class Opened(Gate):
-    """A gate that an event opens, which the rules give."""
-
-    def __init__(self, event):
-        super().__init__()
-        self.event = event
-
-    async def wait(self):
-        while not self.event.is_set():
-            await asyncio.sleep(0.002)
 
 
 class TestConformance(ProviderConformance):
