@@ -48,6 +48,7 @@ class Connections:
         *,
         tls: ssl.SSLContext | None,
         connect: float | None = None,
+        method: str = "POST",
     ) -> Answer:
         """Send a request and return its answer once that has begun, whatever its status.
 
@@ -56,7 +57,8 @@ class Connections:
         """
         through = self._proxy(url)
         try:
-            response = await self._session.post(
+            response = await self._session.request(
+                method,
                 url,
                 data=body if len(body) <= _PIECE else _pieces(body),
                 headers=_head(headers, body, through, tunnelled=tls is not None),

@@ -1,0 +1,78 @@
+"""Requests beside those for answers, such as the list of models. Knows no service; they are never tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from abstractllm.errors import AbstractLLMError, GenerationError, RequestTimeoutError
+from abstractllm.providers.http.provider import _HEADERS, HTTPProvider, _Sending
+from abstractllm.providers.http.secret import Hidden
+from abstractllm.providers.http.tls import tls_context
+from abstractllm.types import GenerateRequest
+
+if TYPE_CHECKING:
+    from abstractllm.providers.http.connections import Answer
+
+PATIENCE = 30.0
+"""Seconds after which a short answer is no longer waited for."""
+
+_NOTHING = GenerateRequest(())
+
+
+class ErrandProvider(HTTPProvider):
+    """An `HTTPProvider` that asks its service for more than answers, with the same key and connections."""
+
+    async def _fetched(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """Return a short answer, whole. Raises RequestTimeoutError after `PATIENCE`, and the errors of an answer."""
+        try:
+            async with asyncio.timeout(PATIENCE), self._asked(method, path, body) as answer:
+                return await answer.whole(self.limits.body, begun=lambda: None)
+        except TimeoutError as error:
+            if isinstance(error, AbstractLLMError):
+                raise
+            message = f"The service did not answer {path} within {PATIENCE:g} s; is it busy? Try again."
+            raise RequestTimeoutError(message, limit="total", provider=self.name) from error
+
+    async def _pieces(self, method: str, path: str, body: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a long answer as they come."""
+        async with self._asked(method, path, body) as answer:
+            while piece := await answer.read():
+                yield piece
+
+    @asynccontextmanager
+    async def _asked(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[Answer]:
+        """Yield an answer that has begun and is none of an error."""
+        self._check_open()
+        try:
+            sending = await self._errand(path, body)
+            answer = await self._sent(method, sending)
+            try:
+                if not 200 <= answer.status < 300:
+                    raise await self._failure(sending, answer)
+                if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    raise GenerationError("The service sent a compressed answer, and plain ones were asked for.")
+                yield answer
+            finally:
+                answer.close()
+        except AbstractLLMError as error:
+            error.provider = error.provider or self.name
+            raise
+
+    async def _errand(self, path: str, body: Mapping[str, Any] | None) -> _Sending:
+        endpoint = self._endpoint
+        if endpoint.is_secure not in self._prepared_for:
+            await self._in_thread(self._prepare, endpoint.is_secure)
+        named = {name: Hidden(value) for name, value in self._headers(_NOTHING, endpoint.key).items()}
+        data = b"" if body is None else json.dumps(body).encode()
+        return _Sending(endpoint, self._codec(), endpoint.base_url + path, {**_HEADERS, **named}, data)
+
+    async def _sent(self, method: str, sending: _Sending) -> Answer:
+        from abstractllm.providers.http.connections import Connections
+
+        connections = await self._pools.here(Connections)
+        tls = tls_context() if sending.endpoint.is_secure else None
+        return await connections.post(sending.url, sending.headers, sending.body, tls=tls, method=method)
