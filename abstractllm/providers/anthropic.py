@@ -27,7 +27,7 @@ _MODELS: tuple[tuple[re.Pattern[str], AnthropicQuirks], ...] = tuple(
     (re.compile(pattern), quirks)
     for pattern, quirks in (
         (r"claude-(?:1|2|instant|3-(?:opus|sonnet|haiku|5))", AnthropicQuirks(reasoning="none", json_output=False)),
-        (r"claude-(?:3-7|(?:opus|sonnet)-4(?:-[01]\b|[-@]\d{8}|$))", AnthropicQuirks(json_output=False)),
+        (r"claude-(?:3-7|(?:opus|sonnet)-4(?:-[01]\b|[-@]\d{8}|(?![-\d])))", AnthropicQuirks(json_output=False)),
         (r"claude-(?:opus|sonnet|haiku)-4-5", _ANY),
         (r"claude-(?:opus|sonnet)-4-6", AnthropicQuirks(reasoning="effort", max_tokens=16384)),
         (r"claude-", AnthropicQuirks(reasoning="effort", sampling=False, max_tokens=16384)),
@@ -35,10 +35,10 @@ _MODELS: tuple[tuple[re.Pattern[str], AnthropicQuirks], ...] = tuple(
 )
 """What a model takes, by the first pattern found in its name, in which a dot counts as a hyphen.
 
-Sources, under https://platform.claude.com/docs/en: build-with-claude/extended-thinking, build-with-claude/adaptive-thinking
-(from 4.6 on; the only way from Opus 4.7 on, which takes no sampling parameters either: about-claude/models/migration-guide)
-and build-with-claude/structured-outputs. Newer models are taken to be like the newest known. Where thinking and answer
-share `max_tokens`, there is more room.
+Sources, pages under https://platform.claude.com/docs/en: build-with-claude/extended-thinking (budgets),
+build-with-claude/adaptive-thinking (efforts, from 4.6 on), about-claude/models/migration-guide (no sampling parameters
+from Opus 4.7 on) and build-with-claude/structured-outputs (from 4.5 on). Newer models are taken to be like the newest
+known. Where thinking with an effort and the answer share `max_tokens`, there is more room.
 """
 
 _ALWAYS_THINKING = re.compile(r"claude-(?:mythos|fable)")

@@ -33,6 +33,9 @@ class Asking:
     deterministic: ClassVar[bool] = True
     """Whether one request, with `params`, always gets one answer. False leaves out the rules that compare answers."""
 
+    names_stops: ClassVar[bool] = True
+    """Whether an answer that a stop string ended says which one it was; some services do not tell."""
+
     patience: ClassVar[float] = 60.0
     """Seconds after which waiting for an answer counts as hanging."""
 

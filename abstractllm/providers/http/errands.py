@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from abstractllm.errors import AbstractLLMError, GenerationError, RequestTimeoutError
 from abstractllm.providers.http.provider import _HEADERS, HTTPProvider, _Sending
@@ -17,24 +17,26 @@ from abstractllm.types import GenerateRequest
 if TYPE_CHECKING:
     from abstractllm.providers.http.connections import Answer
 
-PATIENCE = 30.0
-"""Seconds after which a short answer is no longer waited for."""
-
 _NOTHING = GenerateRequest(())
 
 
 class ErrandProvider(HTTPProvider):
-    """An `HTTPProvider` that asks its service for more than answers, with the same key and connections."""
+    """An `HTTPProvider` that asks its service for more than answers, with the same key and connections.
+
+    `patience` is how many seconds a short answer is waited for.
+    """
+
+    patience: ClassVar[float] = 30.0
 
     async def _fetched(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
-        """Return a short answer, whole. Raises RequestTimeoutError after `PATIENCE`, and the errors of an answer."""
+        """Return a short answer, whole. Raises RequestTimeoutError after `patience`, and the errors of an answer."""
         try:
-            async with asyncio.timeout(PATIENCE), self._asked(method, path, body) as answer:
+            async with asyncio.timeout(self.patience), self._asked(method, path, body) as answer:
                 return await answer.whole(self.limits.body, begun=lambda: None)
         except TimeoutError as error:
             if isinstance(error, AbstractLLMError):
                 raise
-            message = f"The service did not answer {path} within {PATIENCE:g} s; is it busy? Try again."
+            message = f"The service did not answer {path} within {self.patience:g} s; is it busy? Try again."
             raise RequestTimeoutError(message, limit="total", provider=self.name) from error
 
     async def _pieces(self, method: str, path: str, body: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:

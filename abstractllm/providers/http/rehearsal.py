@@ -25,5 +25,4 @@ def _light(message: Message) -> Message:
 
 
 def _stand_in(part: Part) -> Part:
-    has_data = isinstance(part, (ImagePart, DocumentPart)) and part.data
-    return replace(part, data=_STAND_IN) if has_data else part
+    return replace(part, data=_STAND_IN) if isinstance(part, (ImagePart, DocumentPart)) and part.data else part
