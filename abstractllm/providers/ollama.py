@@ -111,7 +111,10 @@ class OllamaProvider(ErrandProvider):
         return facts
 
     def pull(self, model: str | None = None) -> Generator[PullProgress, None, None]:
-        """Have the service download a model, and yield how far it is. Leaving early ends the download."""
+        """Have the service download a model, and yield how far it is.
+
+        Leaving early ends the request; `close` does not end one that waits for the service.
+        """
         named = self._named(model)
         return portal().iterate(lambda: self.pull_async(named))
 

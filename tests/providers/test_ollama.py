@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from contextlib import aclosing, contextmanager
 
 import pytest
@@ -20,7 +19,6 @@ from abstractllm.errors import (
     ProviderConnectionError,
     RequestTimeoutError,
     UnsupportedFeatureError,
-    UnsupportedOperationError,
 )
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.http import Backoff
@@ -340,27 +338,6 @@ def test_leaving_a_download_ends_it():
 
         asyncio.run(leave())
         assert server.requests[1].left.wait(10)
-
-
-def test_closing_the_provider_ends_a_download():
-    gate, ended = Gate(), []
-    with asked(Reply(chunks=[PULL[0], gate])) as (llm, server):
-
-        def pull():
-            try:
-                list(llm.pull())
-            except AbstractLLMError as error:
-                ended.append(error)
-
-        thread = threading.Thread(target=pull)
-        thread.start()
-        assert gate.reached.wait(10)
-        llm.close()
-        thread.join(10)
-        assert len(ended) == 1
-        with pytest.raises(UnsupportedOperationError):
-            llm.models()
-        assert server.requests[0].left.wait(10)
 
 
 @pytest.mark.parametrize(
