@@ -362,8 +362,20 @@ print(*sorted(info.name for info in list_providers() if not info.error))
 
 
 OURS = (
-    *("azure", "compatible", "deepseek", "echo", "fireworks", "gemini", "groq", "lmstudio", "maritaca", "mistral"),
-    *("mlx", "mlx-lm", "openai", "openrouter", "together", "vllm", "xai"),
+    *(
+        "anthropic",
+        "azure",
+        "compatible",
+        "deepseek",
+        "echo",
+        "fireworks",
+        "gemini",
+        "groq",
+        "lmstudio",
+        "maritaca",
+        "mistral",
+    ),
+    *("mlx", "mlx-lm", "ollama", "openai", "openrouter", "together", "vllm", "xai"),
 )
 """The names that our own package declares."""
 
