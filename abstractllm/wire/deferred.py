@@ -17,19 +17,30 @@ class DeferredReader:
     def __init__(self) -> None:
         self._failure: AbstractLLMError | None = None
 
-    def read(self, items: Iterable[Item], take: Callable[[Item], Result | None]) -> list[Result]:
-        """Return what `take` makes of the items, without None. Raises what it raises, now or at the next call."""
+    def check(self) -> None:
+        """Raise the error that was held back, if there is one."""
         if self._failure is not None:
             raise self._failure
-        results: list[Result] = []
-        for item in items:
-            try:
-                result = take(item)
-            except AbstractLLMError as error:
-                self._failure = error
-                if not results:
-                    raise
-                break
+
+    def read(self, items: Iterable[Item], take: Callable[[Item], Result | None]) -> list[Result]:
+        """Return what `take` makes of the items, without None. Raises what it raises, now or at the next call."""
+
+        def add(item: Item, results: list[Result]) -> None:
+            result = take(item)
             if result is not None:
                 results.append(result)
+
+        return self.collect(items, add)
+
+    def collect(self, items: Iterable[Item], take: Callable[[Item, list[Result]], None]) -> list[Result]:
+        """Return what `take` adds for the items to a list. Raises what it raises, now or at the next call."""
+        self.check()
+        results: list[Result] = []
+        try:
+            for item in items:
+                take(item, results)
+        except AbstractLLMError as error:
+            self._failure = error
+            if not results:
+                raise
         return results

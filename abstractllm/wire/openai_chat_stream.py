@@ -10,8 +10,9 @@ import msgspec
 from abstractllm.accumulator import call_deltas
 from abstractllm.errors import AbstractLLMError, GenerationError, ProviderConnectionError
 from abstractllm.types import GenerateRequest, GenerateResponse, ToolCallDelta, Usage
+from abstractllm.wire.deferred import DeferredReader
 from abstractllm.wire.failures import error_object, stream_failure
-from abstractllm.wire.lines import EventDecoder
+from abstractllm.wire.lines import Event, EventDecoder
 from abstractllm.wire.openai_chat_answer import (
     Counts,
     Ending,
@@ -76,7 +77,7 @@ class ChatStreamDecoder:
         self._usage: Counts | None = None
         self._model: str | None = None
         self._done = False
-        self._error: AbstractLLMError | None = None
+        self._reader = DeferredReader()
 
     def feed(self, data: bytes) -> Sequence[GenerateResponse]:
         """Return the deltas that are complete with these bytes; what comes after the end marker is ignored.
@@ -84,25 +85,15 @@ class ChatStreamDecoder:
         Raises GenerationError for what is no such stream, and the error that the service reports in it; where deltas
         came before it in the same bytes, they are returned, and the next call raises.
         """
-        self._raise_held()
-        found: list[GenerateResponse] = []
-        try:
-            for event in self._events.feed(data):
-                if not self._done and event.data:
-                    self._take(event.data, found)
-        except AbstractLLMError as error:
-            if not found:
-                raise
-            self._error = error
-        return found
+        return self._reader.collect(self._events.feed(data), self._take_unless_done)
 
-    def _raise_held(self) -> None:
-        if self._error is not None:
-            raise self._error
+    def _take_unless_done(self, event: Event, found: list[GenerateResponse]) -> None:
+        if not self._done and event.data:
+            self._take(event.data, found)
 
     def end(self) -> Sequence[GenerateResponse]:
         """Return what is left. Raises ProviderConnectionError for a stream without its end, and what `feed` raises."""
-        self._raise_held()
+        self._reader.check()
         found: list[GenerateResponse] = []
         for event in self._events.end():
             if not self._done and event.data:

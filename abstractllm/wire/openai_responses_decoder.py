@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from abstractllm.accumulator import call_deltas
-from abstractllm.errors import AbstractLLMError, GenerationError, ProviderConnectionError
+from abstractllm.errors import GenerationError, ProviderConnectionError
 from abstractllm.types import GenerateResponse, ToolCallDelta
+from abstractllm.wire.deferred import DeferredReader
 from abstractllm.wire.failures import stream_failure
 from abstractllm.wire.lines import Event, EventDecoder
 from abstractllm.wire.openai_chat_answer import no_answer
@@ -63,7 +64,7 @@ class ResponsesStreamDecoder:
     def __init__(self, provider: str | None) -> None:
         self._provider = provider
         self._events = EventDecoder()
-        self._error: AbstractLLMError | None = None
+        self._reader = DeferredReader()
         self._done = False
         self._said = False
         self._refused = False
@@ -91,25 +92,15 @@ class ResponsesStreamDecoder:
         Raises GenerationError for what is no such stream, and the error that the service reports in it; where deltas
         came before it in the same bytes, they are returned, and the next call raises.
         """
-        self._raise_held()
-        found: _Found = []
-        try:
-            for event in self._events.feed(data):
-                if not self._done and event.data:
-                    self._take(event, found)
-        except AbstractLLMError as error:
-            if not found:
-                raise
-            self._error = error
-        return found
+        return self._reader.collect(self._events.feed(data), self._take_unless_done)
 
-    def _raise_held(self) -> None:
-        if self._error is not None:
-            raise self._error
+    def _take_unless_done(self, event: Event, found: _Found) -> None:
+        if not self._done and event.data:
+            self._take(event, found)
 
     def end(self) -> Sequence[GenerateResponse]:
         """Return what is left. Raises ProviderConnectionError for a stream without its end, and what `feed` raises."""
-        self._raise_held()
+        self._reader.check()
         found: _Found = []
         cause: GenerationError | None = None
         try:
