@@ -113,7 +113,7 @@ class OllamaProvider(ErrandProvider):
     def pull(self, model: str | None = None) -> Generator[PullProgress, None, None]:
         """Have the service download a model, and yield how far it is.
 
-        Leaving early ends the request; `close` does not end one that waits for the service.
+        Leaving early ends the request, and so does `close`, after which this raises UnsupportedOperationError.
         """
         named = self._named(model)
         return portal().iterate(lambda: self.pull_async(named))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from contextlib import aclosing, contextmanager
 
 import pytest
@@ -19,6 +20,7 @@ from abstractllm.errors import (
     ProviderConnectionError,
     RequestTimeoutError,
     UnsupportedFeatureError,
+    UnsupportedOperationError,
 )
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.http import Backoff
@@ -338,6 +340,28 @@ def test_leaving_a_download_ends_it():
 
         asyncio.run(leave())
         assert server.requests[1].left.wait(10)
+
+
+def test_closing_the_provider_ends_a_download_that_waits():
+    gate = Gate()
+    with asked(Reply(chunks=[PULL[0], gate])) as (llm, server):
+        steps = llm.pull()
+        next(steps)
+        ended: list[BaseException] = []
+
+        def wait():
+            try:
+                next(steps)
+            except BaseException as error:
+                ended.append(error)
+
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        assert gate.reached.wait(10)
+        llm.close()
+        waiting.join(10)
+        assert [type(error) for error in ended] == [UnsupportedOperationError]
+        assert server.requests[0].left.wait(10)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from abstractllm.errors import AbstractLLMError, GenerationError, RequestTimeoutError
+from abstractllm.providers.call import Call
+from abstractllm.providers.http.interrupt import Interrupt
 from abstractllm.providers.http.provider import _HEADERS, HTTPProvider, _Sending
 from abstractllm.providers.http.secret import Hidden
 from abstractllm.providers.http.tls import tls_context
@@ -47,22 +49,33 @@ class ErrandProvider(HTTPProvider):
 
     @asynccontextmanager
     async def _asked(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[Answer]:
-        """Yield an answer that has begun and is none of an error."""
-        self._check_open()
+        """Yield an answer that has begun and is none of an error; closing the provider ends it."""
+        call = Call()
+        self._calls.add(call)
         try:
-            sending = await self._errand(path, body)
-            answer = await self._sent(method, sending)
-            try:
-                if not 200 <= answer.status < 300:
-                    raise await self._failure(sending, answer)
-                if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-                    raise GenerationError("The service sent a compressed answer, and plain ones were asked for.")
-                yield answer
-            finally:
-                answer.close()
+            self._check_open()  # after the call was added: either `close` ends it, or it is refused here
+            with Interrupt(call) as interrupt:
+                async with self._answered(method, await self._errand(path, body), interrupt) as answer:
+                    yield answer
         except AbstractLLMError as error:
+            self._check_open()  # whatever breaks in a provider that is being closed means that it was closed
             error.provider = error.provider or self.name
             raise
+        finally:
+            self._calls.discard(call)
+
+    @asynccontextmanager
+    async def _answered(self, method: str, sending: _Sending, interrupt: Interrupt) -> AsyncIterator[Answer]:
+        answer = await interrupt.during(self._sent(method, sending))
+        interrupt.hold(answer)
+        try:
+            if not 200 <= answer.status < 300:
+                raise await self._failure(sending, answer)
+            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise GenerationError("The service sent a compressed answer, and plain ones were asked for.")
+            yield answer
+        finally:
+            answer.close()
 
     async def _errand(self, path: str, body: Mapping[str, Any] | None) -> _Sending:
         endpoint = self._endpoint
