@@ -58,6 +58,7 @@ class _CallBuilder:
 
 _LATEST = ("finish_reason", "usage", "timings", "stop_string", "model", "parsed", "raw_response")
 _latest = attrgetter(*_LATEST)
+_NOTHING_LATEST = (None,) * len(_LATEST)
 
 
 class _ChoiceBuilder:
@@ -83,9 +84,9 @@ class _ChoiceBuilder:
             self._add_calls(delta)
         if delta.provider_data:
             self.provider_data.update(delta.provider_data)
-        for name, value in zip(_LATEST, _latest(delta), strict=True):
-            if value is not None:
-                self.latest[name] = value
+        latest = _latest(delta)
+        if latest != _NOTHING_LATEST:
+            self.latest.update((name, value) for name, value in zip(_LATEST, latest, strict=True) if value is not None)
 
     def _add_calls(self, delta: GenerateResponse) -> None:
         first = max((*self.calls, *(call.index for call in delta.tool_call_deltas)), default=-1) + 1

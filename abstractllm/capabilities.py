@@ -5,11 +5,11 @@ A capability is True, False or None for "unknown"; only a False one refuses a re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from abstractllm.errors import UnsupportedFeatureError
-from abstractllm.types import DocumentPart, GenerateRequest, ImagePart, Part
+from abstractllm.types import DocumentPart, GenerateRequest, ImagePart, Part, given_parameters
 
 
 class ModelCapability(str, Enum):
@@ -55,7 +55,7 @@ def check_request(
     `supported` are the names of the parameters that the provider carries out, `options` the names that it
     declares for `options={...}`.
     """
-    for name in _given(request):
+    for name in given_parameters(request):
         if name not in supported and name not in ALWAYS_SUPPORTED:
             raise _refusal(name, f"does not support the parameter {name!r}; leave it out", provider)
     check_options(request.options, declared=options, provider=provider)
@@ -102,17 +102,3 @@ def _check_part(part: Part, capabilities: Capabilities, provider: str) -> None:
 
 def _refusal(feature: str, what: str, provider: str) -> UnsupportedFeatureError:
     return UnsupportedFeatureError(feature, f"This provider or model {what}.", provider=provider)
-
-
-_NOT_PARAMETERS = frozenset({"messages", "tools", "stream", "model", "options"})
-_NEUTRAL: Mapping[str, object] = {"n": 1, "logprobs": False, "priority": 0, "deterministic": False, "stop": ()}
-
-
-def _given(request: GenerateRequest) -> Iterator[str]:
-    """Yield the parameters that ask for something: not None, and not the value that asks for nothing."""
-    for name in GenerateRequest.__slots__:
-        if name in _NOT_PARAMETERS:
-            continue
-        value = getattr(request, name)
-        if value is not None and value != _NEUTRAL.get(name):
-            yield name

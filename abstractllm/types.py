@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -238,3 +239,20 @@ class GenerateRequest:
     priority: int = 0
     deterministic: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_NEUTRAL: Mapping[str, object] = {"n": 1, "logprobs": False, "priority": 0, "deterministic": False, "stop": ()}
+_PARAMETERS = tuple(
+    name for name in GenerateRequest.__slots__ if name not in ("messages", "tools", "stream", "model", "options")
+)
+_NOTHING_ASKED = tuple(_NEUTRAL.get(name) for name in _PARAMETERS)
+_values = attrgetter(*_PARAMETERS)
+
+
+def given_parameters(request: GenerateRequest) -> tuple[str, ...]:
+    """Return the names of the parameters that ask for something: not None, and not the value that asks for nothing."""
+    values = _values(request)
+    if values == _NOTHING_ASKED:
+        return ()
+    asked = zip(_PARAMETERS, values, _NOTHING_ASKED, strict=True)
+    return tuple(name for name, value, nothing in asked if value is not None and value != nothing)

@@ -322,10 +322,7 @@ class BaseProvider(AbstractLLMInterface):
         """Run the request on an event loop; no step of a blocking generator runs there, and no file is read there."""
         with self._run(request, accumulator, line, complete=not unread) as run:
             begun = self._after_reading(run, unread) if unread else self._async_source(request, run.call)
-            async with (
-                aclosing(begun) as source,
-                aclosing(limited(source, run.call)) as deltas,
-            ):
+            async with aclosing(begun) as source, aclosing(limited(source, run.call)) as deltas:
                 async for delta in deltas:
                     yield run.accept(delta)
             run.finish()

@@ -165,12 +165,12 @@ def partial_reader(request: GenerateRequest) -> Callable[[str], Any] | None:
     return None if form is None else form.partial
 
 
-async def limited(source: AsyncIterator[GenerateResponse], call: Call) -> AsyncGenerator[GenerateResponse, None]:
-    """Yield the deltas of `source`; raise RequestTimeoutError when one is later than the call's limits allow."""
-    if call.timeout == Timeout():
-        async for delta in source:
-            yield delta
-        return
+def limited(source: AsyncGenerator[GenerateResponse, None], call: Call) -> AsyncGenerator[GenerateResponse, None]:
+    """Return the deltas of `source`; raises RequestTimeoutError when one is later than the call's limits allow."""
+    return source if call.timeout == Timeout() else _in_time(source, call)
+
+
+async def _in_time(source: AsyncIterator[GenerateResponse], call: Call) -> AsyncGenerator[GenerateResponse, None]:
     first = True
     while True:
         limits = dict(_limits(call, first=first))

@@ -7,7 +7,7 @@ returned, and whoever reads it finds out whether it is whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from abstractllm.errors import GenerationError
 
@@ -59,8 +59,7 @@ class LineDecoder:
         return line
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A server-sent event: its `name`, empty where it has none, and its data."""
 
     name: bytes
@@ -80,7 +79,10 @@ class EventDecoder:
         """Return the events that end in these bytes. Raises GenerationError for a line that is too long."""
         events: list[Event] = []
         for line in self._lines.feed(data):
-            if line:
+            if line.startswith(b"data: "):
+                self._begun = True
+                self._data.append(line[6:])
+            elif line:
                 self._take(line)
             elif self._data:
                 events.append(self._event())

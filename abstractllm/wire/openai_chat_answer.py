@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -215,12 +214,14 @@ def read_response(body: bytes, provider: str | None) -> GenerateResponse:
     if not whole.choices:
         raise no_answer(body, provider)
     accumulator = ResponseAccumulator()
-    usage = read_usage(whole.usage) if whole.usage else None
-    answers = [_read_choice(choice, number, provider) for number, choice in enumerate(whole.choices)]
+    model = whole.model or None
+    answers = [_read_choice(choice, number, model, provider) for number, choice in enumerate(whole.choices)]
     for answer in sorted(answers, key=lambda one: one.choice):
-        accumulator.add(replace(answer, usage=usage, model=whole.model or None))
-        usage = None  # it is of all answers, and stands in the first one
-    return replace(accumulator.response, raw_response=raw)
+        accumulator.add(answer)
+    first = min(answer.choice for answer in answers)  # what is of all answers stands in the first one
+    usage = read_usage(whole.usage) if whole.usage else None
+    accumulator.add(GenerateResponse(usage=usage, raw_response=raw, choice=first))
+    return accumulator.response
 
 
 def no_answer(data: bytes, provider: str | None) -> GenerationError:
@@ -232,7 +233,7 @@ def no_answer(data: bytes, provider: str | None) -> GenerationError:
     )
 
 
-def _read_choice(choice: WholeChoice, number: int, provider: str | None) -> GenerateResponse:
+def _read_choice(choice: WholeChoice, number: int, model: str | None, provider: str | None) -> GenerateResponse:
     said, ending = choice.message or Said(), Ending(number)
     content, reasoning = said_texts(said)
     ending.refused = bool(said.refusal)
@@ -247,6 +248,7 @@ def _read_choice(choice: WholeChoice, number: int, provider: str | None) -> Gene
         tool_call_deltas=pieces,
         finish_reason=ending.finish_reason(provider),
         stop_string=choice.stop_reason if isinstance(choice.stop_reason, str) else None,
+        model=model,
         logprobs=choice_logprobs(choice.logprobs),
         choice=choice.index if choice.index is not None else number,
         provider_data=ending.provider_data(),

@@ -12,7 +12,7 @@ import msgspec
 
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
 from abstractllm.schema import OutputFormat, to_output_format
-from abstractllm.types import DocumentPart, GenerateRequest, ImagePart, TokenLogprob
+from abstractllm.types import DocumentPart, GenerateRequest, ImagePart, TokenLogprob, given_parameters
 
 LEAST_LOGPROB = -9999.0
 """What these formats say for a probability of nothing, since JSON has no infinity."""
@@ -140,17 +140,14 @@ def checked_output(request: GenerateRequest) -> OutputFormat | None:
 
 # What a format can say.
 
-_UNSAID = frozenset({"messages", "tools", "stream", "model", "options", "retries", "timeout"})
-_NEUTRAL: Mapping[str, Any] = {"n": 1, "logprobs": False, "priority": 0, "deterministic": False, "stop": ()}
+_UNSAID = frozenset({"retries", "timeout"})
 
 
 def check_sayable(request: GenerateRequest, accepted: frozenset[str], service: str) -> None:
     """Raise UnsupportedFeatureError for the first parameter of a request that is given and not in `accepted`."""
-    for name in GenerateRequest.__slots__:
-        value = getattr(request, name)
-        if name in _UNSAID or name in accepted or value is None or value == _NEUTRAL.get(name):
-            continue
-        raise UnsupportedFeatureError(name, f"{service} has no parameter {name!r}; leave it out.")
+    for name in given_parameters(request):
+        if name not in accepted and name not in _UNSAID:
+            raise UnsupportedFeatureError(name, f"{service} has no parameter {name!r}; leave it out.")
 
 
 def with_options(body: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container
 
 from abstractllm.errors import UnsupportedFeatureError
-from abstractllm.types import GenerateRequest
-
-NEUTRAL: Mapping[str, object] = {"n": 1, "logprobs": False, "priority": 0, "deterministic": False, "stop": ()}
-"""Values that ask for nothing, for parameters whose default is not None."""
+from abstractllm.types import GenerateRequest, given_parameters
 
 
 def refusal(feature: str, what: str, provider: str) -> UnsupportedFeatureError:
@@ -16,11 +13,10 @@ def refusal(feature: str, what: str, provider: str) -> UnsupportedFeatureError:
     return UnsupportedFeatureError(feature, f"The wire format of this service {what}.", provider=provider)
 
 
-def refuse_parameters(request: GenerateRequest, names: Iterable[str], provider: str) -> None:
+def refuse_parameters(request: GenerateRequest, names: Container[str], provider: str) -> None:
     """Raise UnsupportedFeatureError for the first of these parameters that the request gives."""
-    for name in names:
-        value = getattr(request, name)
-        if value is not None and value != NEUTRAL.get(name):
+    for name in given_parameters(request):
+        if name in names:
             raise refusal(name, f"has no place for the parameter {name!r}; leave it out", provider)
 
 
