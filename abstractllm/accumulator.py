@@ -56,6 +56,14 @@ class _CallBuilder:
         return ToolCall(self.id, self.name, arguments)
 
 
+def join_calls(pieces: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
+    """Return the calls that `pieces` are those of, decoded, in the order of their numbers."""
+    calls: dict[int, _CallBuilder] = {}
+    for piece in pieces:
+        calls.setdefault(piece.index, _CallBuilder(piece.index)).add(piece)
+    return tuple(calls[index].build() for index in sorted(calls))
+
+
 _LATEST = ("finish_reason", "usage", "timings", "stop_string", "model", "parsed", "raw_response")
 _latest = attrgetter(*_LATEST)
 _NOTHING_LATEST = (None,) * len(_LATEST)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
 
-from abstractllm.accumulator import ResponseAccumulator
+from abstractllm.accumulator import join_calls
 from abstractllm.errors import GenerationError, ProviderAPIError, shown
 from abstractllm.types import FinishReason, GenerateResponse, ToolCallDelta, Usage
 from abstractllm.wire.call_pieces import CallPieces
@@ -213,15 +214,14 @@ def read_response(body: bytes, provider: str | None) -> GenerateResponse:
         raise no_answer(body, provider) from error
     if not whole.choices:
         raise no_answer(body, provider)
-    accumulator = ResponseAccumulator()
-    model = whole.model or None
-    answers = [_read_choice(choice, number, model, provider) for number, choice in enumerate(whole.choices)]
-    for answer in sorted(answers, key=lambda one: one.choice):
-        accumulator.add(answer)
-    first = min(answer.choice for answer in answers)  # what is of all answers stands in the first one
-    usage = read_usage(whole.usage) if whole.usage else None
-    accumulator.add(GenerateResponse(usage=usage, raw_response=raw, choice=first))
-    return accumulator.response
+    shared = {"usage": read_usage(whole.usage) if whole.usage else None, "raw_response": raw}
+    model, choices = whole.model or None, whole.choices
+    if len(choices) == 1:
+        return _read_choice(choices[0], 0, provider, model=model, **shared)
+    answers = [_read_choice(choice, number, provider, model=model) for number, choice in enumerate(choices)]
+    answers.sort(key=lambda answer: answer.choice)
+    answers[0] = replace(answers[0], **shared)  # what is of all answers stands in the first one
+    return replace(answers[0], choices=tuple(answers))
 
 
 def no_answer(data: bytes, provider: str | None) -> GenerationError:
@@ -233,7 +233,7 @@ def no_answer(data: bytes, provider: str | None) -> GenerationError:
     )
 
 
-def _read_choice(choice: WholeChoice, number: int, model: str | None, provider: str | None) -> GenerateResponse:
+def _read_choice(choice: WholeChoice, number: int, provider: str | None, **more: Any) -> GenerateResponse:
     said, ending = choice.message or Said(), Ending(number)
     content, reasoning = said_texts(said)
     ending.refused = bool(said.refusal)
@@ -245,13 +245,13 @@ def _read_choice(choice: WholeChoice, number: int, model: str | None, provider: 
     return GenerateResponse(
         content + (said.refusal or ""),
         reasoning,
-        tool_call_deltas=pieces,
+        join_calls(pieces),
         finish_reason=ending.finish_reason(provider),
         stop_string=choice.stop_reason if isinstance(choice.stop_reason, str) else None,
-        model=model,
         logprobs=choice_logprobs(choice.logprobs),
         choice=choice.index if choice.index is not None else number,
         provider_data=ending.provider_data(),
+        **more,
     )
 
 

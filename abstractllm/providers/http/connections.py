@@ -78,11 +78,10 @@ class Connections:
         return Answer(response, url)
 
     def _proxy(self, url: str) -> Proxy | None:
-        """Return what the environment says about an address, looked up once for each host."""
-        place = _place(url)
-        if place not in self._proxies:
-            self._proxies[place] = proxy_for(url)
-        return self._proxies[place]
+        """Return what the environment says about an address, looked up once."""
+        if url not in self._proxies:
+            self._proxies[url] = proxy_for(url)
+        return self._proxies[url]
 
     async def close(self) -> None:
         """Close all connections, those in use as well."""

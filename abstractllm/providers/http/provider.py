@@ -272,11 +272,14 @@ class HTTPProvider(BaseProvider):
         return await asyncio.wrap_future(self._executor().submit(function, *args, **kwargs))
 
 
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def _encoded(codec: Codec, request: GenerateRequest) -> bytes:
     """Return the body of a request. Raises InvalidParameterError for what is no JSON, in options or in text."""
     body = codec.encode_request(request)
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _json.encode(body).encode()
     except UnicodeEncodeError as error:
         raise InvalidParameterError(
             "messages", "The request holds half a surrogate pair, which is no character; remove it from the text."
