@@ -1,4 +1,4 @@
-"""The README's examples with another string in `create_llm`, against a service on this machine: nothing else changes."""
+"""The README's examples with another string in `create_llm`, against a service here: nothing else changes."""
 
 from __future__ import annotations
 
