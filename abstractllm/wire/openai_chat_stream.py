@@ -67,7 +67,10 @@ def _is_plain(said: Said) -> bool:
 
 
 class ChatStreamDecoder:
-    """Decodes one streamed answer; with several choices, their deltas come as the service interleaves them."""
+    """Decodes one streamed answer; with several choices, their deltas come as the service interleaves them.
+
+    The delta with the usage has the whole event that told of it as its `raw_response`.
+    """
 
     def __init__(self, quirks: ChatQuirks, provider: str | None) -> None:
         self._quirks = quirks
@@ -75,6 +78,7 @@ class ChatStreamDecoder:
         self._events = EventDecoder()
         self._endings: dict[int, Ending] = {}
         self._usage: Counts | None = None
+        self._told_usage = b""  # the event with it
         self._model: str | None = None
         self._done = False
         self._reader = DeferredReader()
@@ -133,7 +137,7 @@ class ChatStreamDecoder:
         if chunk.model:
             self._model = chunk.model
         if chunk.usage is not None:
-            self._usage = chunk.usage
+            self._usage, self._told_usage = chunk.usage, data
         for choice in chunk.choices or ():
             delta = self._delta(choice)
             if delta is not None:
@@ -201,6 +205,7 @@ class ChatStreamDecoder:
                     model=self._model,
                     choice=number,
                     provider_data=ending.provider_data(),
+                    raw_response=_decode_any(self._told_usage) if usage else None,
                 )
             )
             usage = None
