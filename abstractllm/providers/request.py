@@ -101,6 +101,8 @@ def build_request(
         values["response_format"] = _output_format(values["response_format"])
     conversation = values.pop("messages", None)
     definitions = _definitions(tools)
+    if values.get("tool_choice") == "any" and all(tool.name != "any" for tool in definitions):
+        values["tool_choice"] = "required"  # the word of Anthropic, Mistral and LangChain for it
     _check_combination(values, definitions)
     return GenerateRequest(
         messages=_conversation(conversation, prompt, system_prompt, config.get("system_prompt"), files, unread),
