@@ -89,19 +89,17 @@ SERVICES: Mapping[str, Service] = {
     for row in (
         Service(
             "maritaca",
-            "github.com/maritaca-ai/maritalk-api, documentation/api/en, July 2026: the fields of /chat/completions,"
-            " tool_choice none, auto or required, response_format json_schema.",
+            "github.com/maritaca-ai/maritalk-api, July 2026: documentation/api/en/completion.md; in docs/en there"
+            " one tool by name in examples/csharp-js.md, json_object and json_schema in structured_outputs.md, PDFs"
+            " in files_in_completions_api_en.md, options there, in flex-tier.md and in tools.md.",
             "https://chat.maritaca.ai/api",
             "MARITACA_API_KEY",
-            ChatQuirks(
-                accepted=STANDARD - _LOGPROBS - {"seed", "logit_bias", "reasoning"},
-                named_tool=False,
-                json_object=False,
-            ),
+            ChatQuirks(accepted=STANDARD - _LOGPROBS - {"seed", "logit_bias", "reasoning"}),
             model="sabia-4",
-            options=frozenset({"service_tier"}),
-            can=_TOOLS | {ModelCapability.STRUCTURED_OUTPUT},
-            cannot=_FILES | _EYES,
+            options=frozenset({"service_tier", "extraction_effort"})
+            | {"web_search", "web_search_filters", "code_execution", "data_ocean"},
+            can=_TOOLS | _FILES | {ModelCapability.JSON_MODE, ModelCapability.STRUCTURED_OUTPUT},
+            cannot=_EYES,
         ),
         Service(
             "vllm",
@@ -294,10 +292,6 @@ class CompatibleProvider(HTTPProvider):
 def no_model() -> InvalidParameterError:
     """Return the error for a request without a model, where the service has none of its own."""
     return InvalidParameterError("model", "No model is named, and this service chooses none; pass model=.")
-
-
-class Maritaca(CompatibleProvider, service=SERVICES["maritaca"]):
-    """Maritaca's Sabiá models."""
 
 
 class VLLM(CompatibleProvider, service=SERVICES["vllm"]):

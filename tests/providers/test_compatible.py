@@ -17,7 +17,8 @@ from abstractllm.errors import (
     UnsupportedFeatureError,
 )
 from abstractllm.providers import compatible
-from abstractllm.providers.compatible import SERVICES, CompatibleProvider, Maritaca, Service
+from abstractllm.providers.compatible import SERVICES, CompatibleProvider, Service
+from abstractllm.providers.maritaca import MaritacaProvider as Maritaca
 from abstractllm.schema import Regex
 from abstractllm.testing import ProviderConformance
 from abstractllm.testing.loopback import LoopbackServer, Reply
@@ -40,7 +41,7 @@ TOOL = {
 }
 CLASSES = {
     cls.name: cls
-    for cls in vars(compatible).values()
+    for cls in (*vars(compatible).values(), Maritaca)
     if isinstance(cls, type) and issubclass(cls, CompatibleProvider) and cls is not CompatibleProvider
 }
 ANSWER = {
@@ -282,7 +283,6 @@ def test_forms_of_answers():
 @pytest.mark.parametrize(
     ("name", "params", "feature"),
     [
-        ("maritaca", {"tools": [TOOL], "tool_choice": "look_up"}, "tool_choice"),
         ("lmstudio", {"tools": [TOOL], "tool_choice": "look_up"}, "tool_choice"),
         ("mlx-lm", {"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ("mlx-lm", {"reasoning": "low"}, "reasoning"),
