@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abstractllm.errors import AbstractLLMError, GenerationError, RequestTimeoutError
+from abstractllm.errors import AbstractLLMError, RequestTimeoutError
 from abstractllm.providers.call import Call
 from abstractllm.providers.http.interrupt import Interrupt
-from abstractllm.providers.http.provider import _HEADERS, HTTPProvider, _Sending
-from abstractllm.providers.http.secret import Hidden
-from abstractllm.providers.http.tls import tls_context
+from abstractllm.providers.http.provider import HTTPProvider
+from abstractllm.providers.http.sending import Sending, json_body, sending_to
 from abstractllm.types import GenerateRequest
 
 if TYPE_CHECKING:
@@ -55,8 +53,11 @@ class ErrandProvider(HTTPProvider):
         try:
             self._check_open()  # after the call was added: either `close` ends it, or it is refused here
             with Interrupt(call) as interrupt:
-                async with self._answered(method, await self._errand(path, body), interrupt) as answer:
+                answer = await self._answered(await self._errand(method, path, body), interrupt)
+                try:
                     yield answer
+                finally:
+                    answer.close()
         except AbstractLLMError as error:
             self._check_open()  # whatever breaks in a provider that is being closed means that it was closed
             error.provider = error.provider or self.name
@@ -64,30 +65,9 @@ class ErrandProvider(HTTPProvider):
         finally:
             self._calls.discard(call)
 
-    @asynccontextmanager
-    async def _answered(self, method: str, sending: _Sending, interrupt: Interrupt) -> AsyncIterator[Answer]:
-        answer = await interrupt.during(self._sent(method, sending))
-        interrupt.hold(answer)
-        try:
-            if not 200 <= answer.status < 300:
-                raise await self._failure(sending, answer)
-            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise GenerationError("The service sent a compressed answer, and plain ones were asked for.")
-            yield answer
-        finally:
-            answer.close()
-
-    async def _errand(self, path: str, body: Mapping[str, Any] | None) -> _Sending:
+    async def _errand(self, method: str, path: str, body: Mapping[str, Any] | None) -> Sending:
         endpoint = self._endpoint
-        if endpoint.is_secure not in self._prepared_for:
-            await self._in_thread(self._prepare, endpoint.is_secure)
-        named = {name: Hidden(value) for name, value in self._headers(_NOTHING, endpoint.key).items()}
-        data = b"" if body is None else json.dumps(body).encode()
-        return _Sending(endpoint, self._codec(), endpoint.base_url + path, {**_HEADERS, **named}, data)
-
-    async def _sent(self, method: str, sending: _Sending) -> Answer:
-        from abstractllm.providers.http.connections import Connections
-
-        connections = await self._pools.here(Connections)
-        tls = tls_context() if sending.endpoint.is_secure else None
-        return await connections.post(sending.url, sending.headers, sending.body, tls=tls, method=method)
+        await self._ready(endpoint)
+        data = b"" if body is None else json_body(body, text="model")
+        url = endpoint.base_url + path
+        return sending_to(endpoint, url, self._headers(_NOTHING, endpoint.key), data, method=method)

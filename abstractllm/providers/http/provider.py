@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from abstractllm import __version__
 from abstractllm.errors import (
     AbstractLLMError,
     AuthenticationError,
     GenerationError,
-    InvalidParameterError,
     ProviderAPIError,
     ProviderConnectionError,
 )
@@ -27,7 +24,8 @@ from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
 from abstractllm.providers.http.exchange import Streamed
 from abstractllm.providers.http.interrupt import Interrupt
 from abstractllm.providers.http.pools import Pools
-from abstractllm.providers.http.secret import Hidden, Secret
+from abstractllm.providers.http.secret import Secret
+from abstractllm.providers.http.sending import Sending, json_body, sending_to
 from abstractllm.providers.http.tls import tls_context
 from abstractllm.types import GenerateRequest, GenerateResponse, Message, TextPart
 
@@ -38,35 +36,21 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_HEADERS: Mapping[str, str] = {
-    "Content-Type": "application/json",
-    "Accept-Encoding": "identity",
-    "User-Agent": f"abstractllm/{__version__}",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much is taken from a service: bytes of a whole answer, bytes and seconds of the body of an error.
 
+    `vectors` is the bytes of an answer that holds embeddings, of which one batch of large ones has over a hundred MiB.
+
     What is to be sent or decoded and has more than `at_once` bytes is worked on in a thread, off the event loop.
     """
 
     body: int = 64 * 2**20
+    vectors: int = 256 * 2**20
     error_body: int = 2**20
     error_seconds: float = 5.0
     at_once: int = 256 * 2**10
-
-
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    """One request as it is sent, at each try."""
-
-    endpoint: Endpoint
-    codec: Codec
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +132,10 @@ class HTTPProvider(BaseProvider):
         return f"No key; set the environment variable {variable} or pass api_key=."
 
     def _check(self, request: GenerateRequest) -> None:
+        self._check_key()
+
+    def _check_key(self) -> None:
+        """Raise AuthenticationError where the service wants a key and there is none."""
         problem = self.missing()
         if problem is not None:
             raise AuthenticationError(problem, provider=self.name)
@@ -177,12 +165,23 @@ class HTTPProvider(BaseProvider):
 
     async def _begun(self, request: GenerateRequest, call: Call, interrupt: Interrupt) -> _Begun:
         """Return the answer, tried for until its first delta is there or another try makes no sense."""
-        sending = await self._sending(request, call)
+        endpoint = self._endpoint
+        await self._ready(endpoint)
+        codec = self._codec_for(request)
+        body = await self._worked(_weight(request.messages), _encoded, codec, request)
+        url = self._url(request, endpoint.base_url)
+        sending = sending_to(endpoint, url, self._headers(request, endpoint.key), body)
+        return await self._tried(sending, call, interrupt, lambda answer: self._first(request, codec, answer, call))
+
+    async def _tried(
+        self, sending: Sending, call: Call, interrupt: Interrupt, read: Callable[[Answer], Awaitable[T]]
+    ) -> T:
+        """Return what `read` makes of the answer; both are tried again as long as that makes sense."""
         tries = 0
         while True:
             tries += 1
             try:
-                return await self._attempt(request, sending, interrupt, call)
+                return await self._attempt(sending, call, interrupt, read)
             except AbstractLLMError as error:
                 wait = self._wait(error, tries, sending.endpoint, call)
                 if wait is None:
@@ -203,22 +202,36 @@ class HTTPProvider(BaseProvider):
         asked = error.retry_after if isinstance(error, ProviderAPIError) else None
         return self.backoff.wait(tries, asked=asked, room=_room(call))
 
-    async def _attempt(self, request: GenerateRequest, sending: _Sending, interrupt: Interrupt, call: Call) -> _Begun:
-        """Send the request once and return its answer; whatever fails closes the connection."""
-        from abstractllm.providers.http.connections import Connections
-
-        connections = await self._pools.here(Connections)
-        tls = tls_context() if sending.endpoint.is_secure else None
-        posting = connections.post(sending.url, sending.headers, sending.body, tls=tls, connect=call.timeout.connect)
-        answer = await interrupt.during(posting)
-        interrupt.hold(answer)
+    async def _attempt(
+        self, sending: Sending, call: Call, interrupt: Interrupt, read: Callable[[Answer], Awaitable[T]]
+    ) -> T:
+        """Send the request once and return what `read` makes of the answer; whatever fails closes the connection."""
+        answer = await self._answered(sending, interrupt, connect=call.timeout.connect)
         try:
-            return await self._first(request, sending, answer, call)
+            return await read(answer)
         except BaseException:
             answer.close()
             raise
 
-    async def _first(self, request: GenerateRequest, sending: _Sending, answer: Answer, call: Call) -> _Begun:
+    async def _answered(self, sending: Sending, interrupt: Interrupt, *, connect: float | None = None) -> Answer:
+        """Send the request once and return the answer, which has begun and is none of an error."""
+        from abstractllm.providers.http.connections import Connections
+
+        connections = await self._pools.here(Connections)
+        tls = tls_context() if sending.endpoint.is_secure else None
+        posting = connections.post(
+            sending.url, sending.headers, sending.body, tls=tls, connect=connect, method=sending.method
+        )
+        answer = await interrupt.during(posting)
+        interrupt.hold(answer)
+        try:
+            await self._check_answer(sending, answer)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    async def _check_answer(self, sending: Sending, answer: Answer) -> None:
         if not 200 <= answer.status < 300:
             raise await self._failure(sending, answer)
         encoding = answer.headers.get("Content-Encoding", "identity")
@@ -226,13 +239,15 @@ class HTTPProvider(BaseProvider):
             raise GenerationError(
                 f"The service sent a {encoding!r:.40} answer, and none but plain ones were asked for."
             )
+
+    async def _first(self, request: GenerateRequest, codec: Codec, answer: Answer, call: Call) -> _Begun:
         if request.stream:
-            rest = Streamed(answer, sending.codec.stream_decoder())
+            rest = Streamed(answer, codec.stream_decoder())
             return _Begun(answer, await rest.first(), rest)
         body = await answer.whole(self.limits.body, begun=call.first_event)
-        return _Begun(answer, [await self._worked(len(body), sending.codec.decode_response, body)])
+        return _Begun(answer, [await self._worked(len(body), codec.decode_response, body)])
 
-    async def _failure(self, sending: _Sending, answer: Answer) -> AbstractLLMError:
+    async def _failure(self, sending: Sending, answer: Answer) -> AbstractLLMError:
         """Return the error for an answer that is none."""
         from abstractllm.wire.failures import failure
 
@@ -243,14 +258,10 @@ class HTTPProvider(BaseProvider):
             body = body.replace(sending.endpoint.key.reveal().encode(), b"(hidden)")
         return failure(answer.status, body, answer.headers, provider=self.name)
 
-    async def _sending(self, request: GenerateRequest, call: Call) -> _Sending:
-        endpoint = self._endpoint
+    async def _ready(self, endpoint: Endpoint) -> None:
+        """Have done what takes long and is needed once, before anything is encoded or sent."""
         if endpoint.is_secure not in self._prepared_for:
             await self._in_thread(self._prepare, endpoint.is_secure)
-        codec = self._codec_for(request)
-        body = await self._worked(_weight(request.messages), _encoded, codec, request)
-        headers = {name: Hidden(value) for name, value in self._headers(request, endpoint.key).items()}
-        return _Sending(endpoint, codec, self._url(request, endpoint.base_url), {**_HEADERS, **headers}, body)
 
     def _prepare(self, secure: bool) -> None:
         """Do what takes long and is needed once: imports, certificates. Not on an event loop."""
@@ -272,20 +283,8 @@ class HTTPProvider(BaseProvider):
         return await asyncio.wrap_future(self._executor().submit(function, *args, **kwargs))
 
 
-_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
 def _encoded(codec: Codec, request: GenerateRequest) -> bytes:
-    """Return the body of a request. Raises InvalidParameterError for what is no JSON, in options or in text."""
-    body = codec.encode_request(request)
-    try:
-        return _json.encode(body).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidParameterError(
-            "messages", "The request holds half a surrogate pair, which is no character; remove it from the text."
-        ) from error
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidParameterError("options", f"The request cannot be written as JSON: {error}") from error
+    return json_body(codec.encode_request(request), text="messages")
 
 
 def _weight(messages: Sequence[Message]) -> int:
@@ -302,7 +301,7 @@ def _room(call: Call) -> float | None:
     """Return the seconds until a limit passes that the first delta has to keep, or None without one."""
     now = time.monotonic()
     ends = [] if call.deadline is None else [call.deadline]
-    if call.timeout.first_event is not None:
+    if call.timeout.first_event is not None and not call.begun:
         ends.append(call.started + call.timeout.first_event)
     return min(ends) - now if ends else None
 
