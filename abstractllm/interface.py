@@ -12,7 +12,7 @@ from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.parameters import ModelParameter
 from abstractllm.streams import AsyncResponseStream, ResponseStream
-from abstractllm.types import GenerateResponse, Message, ToolDefinition
+from abstractllm.types import Embeddings, GenerateResponse, Message, Timeout, ToolDefinition
 
 File = str | Path
 Tool = Callable[..., Any] | Mapping[str, Any] | ToolDefinition
@@ -145,12 +145,36 @@ class AbstractLLMInterface(ABC):
         """Return how many tokens a conversation takes as a prompt, template and tools included."""
         raise UnsupportedFeatureError("count_tokens", f"{type(self).__name__} cannot count tokens.")
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return one vector per text."""
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        timeout: float | Timeout | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Embeddings:
+        """Return one vector per text, in their order; none for no texts.
+
+        Many texts are sent in several requests at once. `model` is an embedding model; without it, it is the setting
+        `embedding_model`, or what the provider has for that. `dimensions` is how long the vectors shall be, where the
+        model can choose. `timeout` holds for all of it, tries included. `options` are the provider's own.
+
+        Raises InvalidParameterError for a text that is empty or none, UnsupportedFeatureError for what the provider
+        cannot do, both before any work; and any other AbstractLLMError from the work itself.
+        """
         raise UnsupportedFeatureError("embed", f"{type(self).__name__} has no embeddings.")
 
-    async def embed_async(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return one vector per text, without blocking the event loop."""
+    def embed_async(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        timeout: float | Timeout | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Coroutine[Any, Any, Embeddings]:
+        """Do what `embed` does, without blocking the event loop. Cancelling it ends the requests."""
         raise UnsupportedFeatureError("embed", f"{type(self).__name__} has no embeddings.")
 
     def load(self) -> None:

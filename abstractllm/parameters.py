@@ -203,7 +203,9 @@ def check_parameters(given: Mapping[str, Any], *, also: Iterable[str] = ()) -> d
     return checked
 
 
-_TEXT = frozenset({"model", "api_key", "base_url", "system_prompt", "tool_choice", "reasoning", "stop"})
+_TEXT = frozenset(
+    {"model", "embedding_model", "api_key", "base_url", "system_prompt", "tool_choice", "reasoning", "stop"}
+)
 
 
 def from_text(name: str, text: str) -> Any:

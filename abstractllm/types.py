@@ -5,7 +5,7 @@ This module knows no provider, does no I/O and validates nothing; checks live in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal
@@ -256,3 +256,32 @@ def given_parameters(request: GenerateRequest) -> tuple[str, ...]:
         return ()
     asked = zip(_PARAMETERS, values, _NOTHING_ASKED, strict=True)
     return tuple(name for name, value, nothing in asked if value is not None and value != nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """A checked, immutable request for vectors, as a provider receives it. None means "not given"."""
+
+    texts: tuple[str, ...]
+    model: str | None = None
+    dimensions: int | None = None
+    timeout: Timeout | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Embeddings(list[list[float]]):
+    """One vector per text, in the order of the texts, all of one length.
+
+    A list, unlike the other data here, because that is what vector stores, numpy, `json` and callers of `embed` take.
+    `usage` is summed over all requests, or None where the service does not tell it of each; `model` is who made
+    the vectors, as the service says it. What is made of it, such as a slice, is a plain list.
+    """
+
+    __slots__ = ("model", "usage")
+
+    def __init__(
+        self, vectors: Iterable[list[float]] = (), *, usage: Usage | None = None, model: str | None = None
+    ) -> None:
+        super().__init__(vectors)
+        self.usage = usage
+        self.model = model

@@ -12,9 +12,13 @@ from typing import Any, ClassVar
 
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import InvalidParameterError
-from abstractllm.providers.http import HTTPProvider
+from abstractllm.providers import embedding_services
+from abstractllm.providers.embedding import EmbeddingService
+from abstractllm.providers.http.embeddings import HTTPEmbeddings
+from abstractllm.providers.http.provider import HTTPProvider
 from abstractllm.types import GenerateRequest
 from abstractllm.wire.openai_chat import EXTENDED, STANDARD, ChatQuirks, OpenAIChat
+from abstractllm.wire.openai_embeddings import OpenAIEmbeddings
 
 _LOGPROBS = frozenset({"logprobs", "top_logprobs"})
 _EYES = frozenset({ModelCapability.VISION})
@@ -34,6 +38,7 @@ class Service:
     - `quirks`: how its Chat Completions differ, the parameters that it takes included.
     - `options`: fields of its own, for `options={...}`.
     - `can`, `cannot`: capabilities that all of its models have, and that none has; others are unknown.
+    - `embeddings`: what it has for embeddings; None where it has none.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Service:
     options: frozenset[str] = _USUAL
     can: frozenset[ModelCapability] = frozenset()
     cannot: frozenset[ModelCapability] = _FILES
+    embeddings: EmbeddingService | None = None
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -59,7 +65,8 @@ class Service:
         """What the service can do: the format streams and has system prompts and turns; models have the rest."""
         unknown = (*_TOOLS, *_EYES, *_FILES, ModelCapability.JSON_MODE, ModelCapability.STRUCTURED_OUTPUT)
         found: dict[ModelCapability, bool | int | None] = dict.fromkeys((*unknown, ModelCapability.REASONING))
-        found |= dict.fromkeys(_ALWAYS, True) | {ModelCapability.EMBEDDINGS: False}
+        found |= dict.fromkeys(_ALWAYS, True)
+        found[ModelCapability.EMBEDDINGS] = False if self.embeddings is None else self.embeddings.known
         if self.quirks.schemas is None:
             found[ModelCapability.JSON_MODE] = False
         if self.quirks.schemas != "json_schema":
@@ -81,6 +88,7 @@ ANY = Service(
     needs_model=False,
     options=_USUAL | {"chat_template_kwargs", "metadata", "service_tier", "store"},
     cannot=frozenset(),
+    embeddings=embedding_services.ANY,
 )
 """A server of this format at any address; it is for who runs it to know what it takes."""
 
@@ -116,6 +124,7 @@ SERVICES: Mapping[str, Service] = {
             options=_USUAL
             | {"chat_template_kwargs", "ignore_eos", "include_reasoning", "min_tokens", "mm_processor_kwargs"}
             | {"skip_special_tokens", "stop_token_ids"},
+            embeddings=embedding_services.VLLM,
         ),
         Service(
             "lmstudio",
@@ -128,6 +137,7 @@ SERVICES: Mapping[str, Service] = {
             ),
             needs_key=False,
             options=frozenset({"draft_model", "repeat_penalty", "ttl"}),
+            embeddings=embedding_services.LMSTUDIO,
         ),
         Service(
             "mlx-lm",
@@ -156,6 +166,7 @@ SERVICES: Mapping[str, Service] = {
             ChatQuirks(accepted=EXTENDED - {"n"}, reasoning="reasoning", reasoning_field="reasoning"),
             options=_USUAL | {"models", "plugins", "provider", "route", "top_a", "transforms", "verbosity"},
             cannot=frozenset(),
+            embeddings=embedding_services.OPENROUTER,
         ),
         Service(
             "groq",
@@ -169,6 +180,7 @@ SERVICES: Mapping[str, Service] = {
                 reasoning_field="reasoning",
             ),
             options=_USUAL | {"reasoning_format", "service_tier"},
+            embeddings=embedding_services.GROQ,
         ),
         Service(
             "mistral",
@@ -184,6 +196,7 @@ SERVICES: Mapping[str, Service] = {
                 stream_usage=False,
             ),
             options=frozenset({"parallel_tool_calls", "prediction", "prompt_mode", "safe_prompt"}),
+            embeddings=embedding_services.MISTRAL,
         ),
         Service(
             "deepseek",
@@ -203,6 +216,7 @@ SERVICES: Mapping[str, Service] = {
             "TOGETHER_API_KEY",
             ChatQuirks(accepted=EXTENDED - _LOGPROBS, reasoning_field="reasoning"),
             options=_USUAL | {"chat_template_kwargs", "safety_model"},
+            embeddings=embedding_services.TOGETHER,
         ),
         Service(
             "fireworks",
@@ -211,6 +225,7 @@ SERVICES: Mapping[str, Service] = {
             "FIREWORKS_API_KEY",
             ChatQuirks(accepted=EXTENDED),
             options=_USUAL | {"context_length_exceeded_behavior", "prompt_truncate_len"},
+            embeddings=embedding_services.FIREWORKS,
         ),
         Service(
             "xai",
@@ -231,6 +246,7 @@ SERVICES: Mapping[str, Service] = {
                 done_marker=False,
             ),
             options=frozenset({"extra_body"}),
+            embeddings=embedding_services.GEMINI,
         ),
         Service(
             "azure",
@@ -241,13 +257,14 @@ SERVICES: Mapping[str, Service] = {
             ChatQuirks(max_tokens="max_completion_tokens"),
             options=_USUAL | {"metadata", "prediction", "service_tier", "store", "verbosity"},
             cannot=frozenset(),
+            embeddings=embedding_services.AZURE,
         ),
     )
 }
 """The services that are known, by the name of their provider."""
 
 
-class CompatibleProvider(HTTPProvider):
+class CompatibleProvider(HTTPEmbeddings):
     """A service that speaks OpenAI's Chat Completions; this class itself asks whatever answers at `base_url`.
 
     A subclass is one service: `class Mine(CompatibleProvider, service=Service(...))` takes everything from the row.
@@ -261,6 +278,7 @@ class CompatibleProvider(HTTPProvider):
     parameters: ClassVar[frozenset[str]] = ANY.quirks.accepted
     options: ClassVar[frozenset[str]] = ANY.options
     defaults: ClassVar[Mapping[str, Any]] = ANY.defaults
+    embeddings: ClassVar[EmbeddingService | None] = ANY.embeddings
 
     def __init_subclass__(cls, *, service: Service | None = None, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -269,7 +287,8 @@ class CompatibleProvider(HTTPProvider):
         cls.service, cls.name = service, service.name
         cls.key_variable, cls.needs_key = service.key_variable, service.needs_key
         cls.parameters, cls.options = service.quirks.accepted, service.options
-        cls.defaults = service.defaults
+        cls.defaults, cls.embeddings = service.defaults, service.embeddings
+        cls.settings = HTTPProvider.settings if service.embeddings is None else HTTPEmbeddings.settings
 
     def get_capabilities(self) -> Capabilities:
         """Return what is known of all models of the service; None stands for what depends on the model."""
@@ -282,11 +301,19 @@ class CompatibleProvider(HTTPProvider):
     def _codec(self) -> OpenAIChat:
         return self._chat
 
+    def _embedding_codec(self) -> OpenAIEmbeddings:
+        return openai_embeddings(self._embedding_service(), self.name)
+
     def _check(self, request: GenerateRequest) -> None:
         super()._check(request)
         if self.service.needs_model and request.model is None:
             raise no_model()
         self._chat.check_request(request)
+
+
+def openai_embeddings(service: EmbeddingService, provider: str) -> OpenAIEmbeddings:
+    """Return the format of a service's embeddings."""
+    return OpenAIEmbeddings(provider, service.dimensions, service.base64)
 
 
 def no_model() -> InvalidParameterError:

@@ -12,18 +12,29 @@ from abstractllm.aio import portal
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import AuthenticationError, InvalidParameterError, UnsupportedFeatureError
 from abstractllm.providers.base import ModelInfo
+from abstractllm.providers.embedding import EmbeddingService
+from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
 from abstractllm.providers.http.errands import ErrandProvider
 from abstractllm.providers.http.rehearsal import rehearse
 from abstractllm.providers.ollama_address import HOST_VARIABLE, base_url_of, is_hosted, is_on_this_machine
 from abstractllm.types import GenerateRequest
-from abstractllm.wire import ollama_request
+from abstractllm.wire import ollama_embeddings, ollama_request
 from abstractllm.wire.ollama import OllamaChat
+from abstractllm.wire.ollama_embeddings import OllamaEmbeddings
 from abstractllm.wire.ollama_models import LocalModel, ModelFacts, PullDecoder, PullProgress, decode_show, decode_tags
 from abstractllm.wire.ollama_request import OllamaQuirks
 
 _LEVELLED = "gpt-oss"
 """In the names of models that think at a level, and never not: https://docs.ollama.com/capabilities/thinking."""
+
+
+_EMBEDDINGS = EmbeddingService(
+    "docs.ollama.com/api/embed and server/routes.go: any model may be asked, no limit of texts, which are worked on as"
+    " many at once as the service has been told to.",
+    at_once=2,
+    options=ollama_embeddings.BESIDE | {"num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "use_mmap"},
+)
 
 
 class _ByModel(OllamaChat):
@@ -34,7 +45,7 @@ class _ByModel(OllamaChat):
         return ollama_request.encode_request(request, quirks)
 
 
-class OllamaProvider(ErrandProvider):
+class OllamaProvider(HTTPEmbeddings, ErrandProvider):
     """Asks an Ollama service, which runs models on this machine or another.
 
     Settings: `model` has no default; `base_url`, or the environment variable OLLAMA_HOST, may lack scheme and port;
@@ -44,6 +55,8 @@ class OllamaProvider(ErrandProvider):
     Options: `keep_alive`, `truncate` and `shift` stand beside the others, which are those of a Modelfile, such as
     `num_ctx`: the service's own default for that cuts long prompts without a word. `reasoning` only switches thinking
     on and off, except for models that know levels.
+
+    `embed` has a text that is too long for the model refused, unless the option `truncate` lets it be cut.
 
     What a model can do is unknown until `show` was asked; constructing and answering never ask.
     """
@@ -60,6 +73,9 @@ class OllamaProvider(ErrandProvider):
         *("num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "use_mmap"),
         *("typical_p", "repeat_last_n", "draft_num_predict"),
     }
+
+    embeddings: ClassVar[EmbeddingService | None] = _EMBEDDINGS
+    embedding_path: ClassVar[str] = "/api/embed"
 
     def __init__(self, config: Mapping[str | Any, Any] | None = None, **settings: Any) -> None:
         self._facts: dict[tuple[str, str], ModelFacts] = {}
@@ -80,7 +96,7 @@ class OllamaProvider(ErrandProvider):
             ModelCapability.FUNCTION_CALLING: _can(facts, "tools"),
             ModelCapability.VISION: _can(facts, "vision"),
             ModelCapability.DOCUMENTS: False,
-            ModelCapability.EMBEDDINGS: False,
+            ModelCapability.EMBEDDINGS: _can(facts, "embedding") or None,  # other models are not refused
             ModelCapability.JSON_MODE: True,
             ModelCapability.STRUCTURED_OUTPUT: True,
             ModelCapability.REASONING: _can(facts, "thinking"),
@@ -148,6 +164,9 @@ class OllamaProvider(ErrandProvider):
     def _codec(self) -> OllamaChat:
         return _CODEC
 
+    def _embedding_codec(self) -> OllamaEmbeddings:
+        return OllamaEmbeddings(self.name)
+
     def _configure(self, config: Mapping[str, Any]) -> None:
         self._endpoint = _endpoint(config, self.key_variable)
 
@@ -155,15 +174,18 @@ class OllamaProvider(ErrandProvider):
         super()._check(request)
         if not request.model:
             raise _no_model()
-        if self._endpoint.key is None and is_hosted(self._endpoint.base_url):
-            what = "ollama.com wants a key; set the environment variable OLLAMA_API_KEY or pass api_key=."
-            raise AuthenticationError(what, provider=self.name)
         if request.reasoning == "none" and _has_levels(request.model):
             what = "This model always reasons; leave reasoning out, or say 'low'."
             raise UnsupportedFeatureError("reasoning", what, provider=self.name)
         if request.reasoning not in (None, "none") and self.get_capabilities()[ModelCapability.REASONING] is False:
             raise UnsupportedFeatureError("reasoning", "This model cannot reason; leave it out.", provider=self.name)
         rehearse(_CODEC, request)
+
+    def _check_key(self) -> None:
+        super()._check_key()
+        if self._endpoint.key is None and is_hosted(self._endpoint.base_url):
+            what = "ollama.com wants a key; set the environment variable OLLAMA_API_KEY or pass api_key=."
+            raise AuthenticationError(what, provider=self.name)
 
     def _named(self, model: str | None) -> str:
         named = model or self.get_param("model")

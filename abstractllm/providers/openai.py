@@ -13,10 +13,13 @@ from typing import Any, ClassVar, Literal
 
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
-from abstractllm.providers.compatible import no_model
-from abstractllm.providers.http import HTTPProvider
+from abstractllm.providers import embedding_services
+from abstractllm.providers.compatible import no_model, openai_embeddings
+from abstractllm.providers.embedding import EmbeddingService
+from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.types import GenerateRequest
 from abstractllm.wire.openai_chat import STANDARD, ChatQuirks, OpenAIChat
+from abstractllm.wire.openai_embeddings import OpenAIEmbeddings
 from abstractllm.wire.openai_facts import check_sayable
 from abstractllm.wire.openai_responses import RESPONSES_STANDARD, OpenAIResponses, ResponsesQuirks
 
@@ -103,7 +106,7 @@ def _codec_of(family: Family, api: API, provider: str, accepted: frozenset[str])
     return OpenAIChat(ChatQuirks(accepted, max_tokens="max_completion_tokens", efforts=family.efforts), provider)
 
 
-class OpenAIProvider(HTTPProvider):
+class OpenAIProvider(HTTPEmbeddings):
     """OpenAI. Setting `api` ("chat" or "responses") chooses the API, which otherwise depends on the model.
 
     Parameters are those of all models; what a model or an API does not take is refused at the call.
@@ -112,7 +115,7 @@ class OpenAIProvider(HTTPProvider):
     name: ClassVar[str] = "openai"
     key_variable: ClassVar[str | None] = "OPENAI_API_KEY"
     parameters: ClassVar[frozenset[str]] = STANDARD
-    settings: ClassVar[frozenset[str]] = HTTPProvider.settings | {"api"}
+    settings: ClassVar[frozenset[str]] = HTTPEmbeddings.settings | {"api"}
     options: ClassVar[frozenset[str]] = frozenset(
         {"metadata", "parallel_tool_calls", "prediction", "prompt_cache_key", "prompt_cache_retention"}
         | {"safety_identifier", "service_tier", "store", "user", "verbosity", "web_search_options"}
@@ -120,6 +123,7 @@ class OpenAIProvider(HTTPProvider):
         | {"truncation"}
     )
     defaults: ClassVar[Mapping[str, Any]] = {"base_url": "https://api.openai.com/v1"}
+    embeddings: ClassVar[EmbeddingService | None] = embedding_services.OPENAI
 
     def get_capabilities(self) -> Capabilities:
         """Return what the configured model can do; None stands for what its name does not tell."""
@@ -132,7 +136,7 @@ class OpenAIProvider(HTTPProvider):
             **dict.fromkeys((ModelCapability.JSON_MODE, ModelCapability.STRUCTURED_OUTPUT)),
             **dict.fromkeys((ModelCapability.VISION, ModelCapability.DOCUMENTS)),
             ModelCapability.REASONING: family.reasons,
-            ModelCapability.EMBEDDINGS: False,
+            ModelCapability.EMBEDDINGS: True,
         }
 
     def _configure(self, config: Mapping[str, Any]) -> None:
@@ -145,6 +149,9 @@ class OpenAIProvider(HTTPProvider):
     def _codec_for(self, request: GenerateRequest) -> OpenAIChat | OpenAIResponses:
         family = self._family(request.model)
         return _codec_of(family, self._api or family.api, self.name, family.accepted_by(request))
+
+    def _embedding_codec(self) -> OpenAIEmbeddings:
+        return openai_embeddings(embedding_services.OPENAI, self.name)
 
     def _url(self, request: GenerateRequest, base_url: str) -> str:
         path = "/responses" if self._api_of(request) == "responses" else "/chat/completions"

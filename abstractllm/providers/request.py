@@ -41,7 +41,7 @@ def instance_config(provider: type[BaseProvider], given: Mapping[str, Any]) -> d
 
 def _checked_texts(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings that must be text wherever they stand; a path is taken for a model."""
-    texts = {name: config[name] for name in ("system_prompt", "model") if name in config}
+    texts = {name: config[name] for name in ("system_prompt", "model", "embedding_model") if name in config}
     if isinstance(texts.get("model"), os.PathLike):
         texts["model"] = os.fspath(texts["model"])
     for name, value in texts.items():

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from abstractllm.accumulator import ResponseAccumulator, call_deltas
 from abstractllm.errors import (
@@ -23,6 +23,8 @@ from abstractllm.types import GenerateRequest, GenerateResponse, Timeout
 
 if TYPE_CHECKING:
     from abstractllm.schema import OutputFormat
+
+T = TypeVar("T")
 
 logger = logging.getLogger("abstractllm")
 
@@ -165,12 +167,12 @@ def partial_reader(request: GenerateRequest) -> Callable[[str], Any] | None:
     return None if form is None else form.partial
 
 
-def limited(source: AsyncGenerator[GenerateResponse, None], call: Call) -> AsyncGenerator[GenerateResponse, None]:
+def limited(source: AsyncGenerator[T, None], call: Call) -> AsyncGenerator[T, None]:
     """Return the deltas of `source`; raises RequestTimeoutError when one is later than the call's limits allow."""
     return source if call.timeout == Timeout() else _in_time(source, call)
 
 
-async def _in_time(source: AsyncIterator[GenerateResponse], call: Call) -> AsyncGenerator[GenerateResponse, None]:
+async def _in_time(source: AsyncIterator[T], call: Call) -> AsyncGenerator[T, None]:
     first = True
     while True:
         limits = dict(_limits(call, first=first))

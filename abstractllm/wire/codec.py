@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from abstractllm.types import GenerateRequest, GenerateResponse
+from abstractllm.types import EmbeddingRequest, Embeddings, GenerateRequest, GenerateResponse
 
 
 class StreamDecoder(Protocol):
@@ -54,3 +54,16 @@ class Codec(Protocol):
 
     def stream_encoder(self, request: GenerateRequest) -> StreamEncoder:
         """Return the encoder of one answer to a request."""
+
+
+class EmbeddingCodec(Protocol):
+    """One wire format for embeddings, with the quirks of one service. Holds no state of a request."""
+
+    def encode_request(self, request: EmbeddingRequest) -> Mapping[str, Any]:
+        """Return the body of a request as JSON values. Raises UnsupportedFeatureError for what it cannot say."""
+
+    def decode_request(self, body: Mapping[str, Any]) -> EmbeddingRequest:
+        """Return the request that a client sent. Raises InvalidRequestError for one that is none."""
+
+    def decode_response(self, body: bytes) -> Embeddings:
+        """Return the vectors in the order of the texts. Raises GenerationError for what is no such answer."""
