@@ -29,8 +29,8 @@ from abstractllm.types import (
 )
 from abstractllm.wire.anthropic import AnthropicMessages
 
-from .cuts import check_every_cut, decoded, encoded, events, in_pieces, nothing_empty, until_error
 from .strategies import call_lists, texts
+from .streams import at_every_cut, decoded, encoded, in_pieces, named_events, nothing_empty, until_error
 
 CODEC = AnthropicMessages()
 REQUEST = GenerateRequest((Message("user", "Hello"),), model="claude", stream=True)
@@ -65,14 +65,14 @@ def ending(reason: str = "end_turn", sequence: str | None = None, **usage: Any) 
 
 
 def answer_of(*bodies: str) -> GenerateResponse:
-    deltas = decoded(CODEC.stream_decoder(), [events(*bodies)])
+    deltas = decoded(CODEC.stream_decoder(), [named_events(*bodies)])
     assert nothing_empty(deltas)
     return join(deltas)
 
 
 # Streams as the service sends them.
 
-TEXT = events(
+TEXT = named_events(
     BEGIN,
     start(0, {"type": "text", "text": ""}),
     '{"type": "ping"}',
@@ -83,7 +83,7 @@ TEXT = events(
     STOP,
 )
 
-CALLS = events(
+CALLS = named_events(
     BEGIN,
     start(0, {"type": "thinking", "thinking": "", "signature": ""}),
     piece(0, "thinking_delta", thinking="Two "),
@@ -109,7 +109,7 @@ CALLS = events(
 
 
 def test_text_is_the_same_wherever_the_stream_is_cut() -> None:
-    deltas, error = check_every_cut(CODEC.stream_decoder, TEXT)
+    deltas, error = at_every_cut(CODEC.stream_decoder, TEXT)
     assert error is None
     assert deltas == [
         GenerateResponse(content="Grüße"),
@@ -121,7 +121,7 @@ def test_text_is_the_same_wherever_the_stream_is_cut() -> None:
 
 
 def test_thinking_and_calls_are_the_same_wherever_the_stream_is_cut() -> None:
-    deltas, error = check_every_cut(CODEC.stream_decoder, CALLS)
+    deltas, error = at_every_cut(CODEC.stream_decoder, CALLS)
     assert error is None
     assert nothing_empty(deltas)
     assert [delta.tool_call_deltas[0] for delta in deltas if delta.tool_call_deltas] == [
@@ -159,11 +159,11 @@ def test_what_a_stream_kept_goes_back_as_it_came() -> None:
 
 def test_an_error_comes_after_what_was_said_before_it() -> None:
     failure = '{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
-    data = events(BEGIN, start(0, {"type": "text", "text": ""}), piece(0, "text_delta", text="A"), failure)
-    deltas, error = check_every_cut(CODEC.stream_decoder, data)
+    data = named_events(BEGIN, start(0, {"type": "text", "text": ""}), piece(0, "text_delta", text="A"), failure)
+    deltas, error = at_every_cut(CODEC.stream_decoder, data)
     assert deltas == [GenerateResponse(content="A")]
     assert error is not None
-    assert "Overloaded" in error
+    assert "Overloaded" in str(error)
 
 
 def test_an_error_has_the_type_that_the_service_says() -> None:
@@ -177,8 +177,7 @@ def test_a_stream_that_ends_too_early_is_cut_off() -> None:
     for data in (TEXT, CALLS):
         for place in range(len(data) - 2):
             _, error = until_error(CODEC.stream_decoder(), [data[:place]])
-            assert error is not None, place
-            assert error.startswith("ProviderConnectionError"), (place, error)
+            assert isinstance(error, ProviderConnectionError), place
 
 
 def test_the_last_blank_line_may_be_missing() -> None:
@@ -217,7 +216,7 @@ def test_after_the_end_comes_nothing() -> None:
 
 def test_comments_and_crlf() -> None:
     data = b": keepalive 1/3\r\n\r\n" + TEXT.replace(b"\n", b"\r\n")
-    deltas, error = check_every_cut(CODEC.stream_decoder, data)
+    deltas, error = at_every_cut(CODEC.stream_decoder, data)
     assert (deltas, error) == (decoded(CODEC.stream_decoder(), [TEXT]), None)
 
 
@@ -530,7 +529,7 @@ def test_errors_are_reported_without_what_is_inside(error: Exception, kind: str,
     deltas, raised = until_error(CODEC.stream_decoder(), [data])
     assert deltas == [GenerateResponse(content="A")]
     assert raised is not None
-    assert message in raised
+    assert message in str(raised)
 
 
 def test_several_answers_cannot_be_said() -> None:

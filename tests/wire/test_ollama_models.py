@@ -16,7 +16,7 @@ from abstractllm.wire.ollama_models import (
     decode_tags,
 )
 
-from .cuts import check_every_cut, decoded
+from .streams import at_every_cut, decoded
 
 DETAILS = {"format": "gguf", "family": "qwen3", "parameter_size": "4.0B", "quantization_level": "Q4_K_M"}
 SIZE = 2_620_788_260
@@ -65,7 +65,7 @@ PULL = (
 
 
 def test_a_download_is_the_same_wherever_it_is_cut() -> None:
-    steps, error = check_every_cut(pull_decoder, PULL)
+    steps, error = at_every_cut(pull_decoder, PULL)
     assert error is None
     assert steps == [
         PullProgress("pulling manifest"),
@@ -78,10 +78,10 @@ def test_a_download_is_the_same_wherever_it_is_cut() -> None:
 
 
 def test_a_download_that_fails_says_why() -> None:
-    steps, error = check_every_cut(pull_decoder, PULL[:30] + b'{"error":"pull model manifest: file does not exist"}\n')
+    steps, error = at_every_cut(pull_decoder, PULL[:30] + b'{"error":"pull model manifest: file does not exist"}\n')
     assert steps == [PullProgress("pulling manifest")]
     assert error is not None
-    assert "file does not exist" in error
+    assert "file does not exist" in str(error)
 
 
 @pytest.mark.parametrize("end", [0, 30, 40, len(PULL) - 3])

@@ -36,7 +36,7 @@ from abstractllm.types import (
 from abstractllm.wire.openai_chat import EXTENDED, STANDARD, ChatQuirks, OpenAIChat
 
 from . import samples
-from .streams import decoded
+from .streams import until_error
 
 USER = (Message("user", "Hi"),)
 PLAIN = OpenAIChat()
@@ -141,7 +141,7 @@ def test_streams_join_to_the_answer(answer: GenerateResponse, size: int, cut: in
     for codec in (PLAIN, OTHER):
         encoder = codec.stream_encoder(GenerateRequest(USER, stream=True))
         data = b"".join(map(encoder.encode, samples.deltas_of(answer, size))) + encoder.end()
-        deltas, error = decoded(codec.stream_decoder(), samples.pieces_of(data, cut))
+        deltas, error = until_error(codec.stream_decoder(), samples.pieces_of(data, cut))
         assert error is None
         assert join(deltas) == answer
 
@@ -160,7 +160,7 @@ def test_what_a_service_wants_back_goes_there_and_back() -> None:
     assert PLAIN.decode_request(through_json(PLAIN.encode_request(request))) == request
     encoder = PLAIN.stream_encoder(GenerateRequest(USER, stream=True))
     data = b"".join(map(encoder.encode, samples.deltas_of(answer, 3))) + encoder.end()
-    deltas, _ = decoded(PLAIN.stream_decoder(), [data])
+    deltas, _ = until_error(PLAIN.stream_decoder(), [data])
     assert join(deltas) == answer
 
 
@@ -553,7 +553,7 @@ def test_nothing_that_a_service_sends_breaks_the_decoders() -> None:
     for value in samples.spoiled(ANSWER):
         samples.raises_only_ours(lambda value=value: PLAIN.decode_response(json.dumps(value).encode()))
     for value in samples.spoiled({**ANSWER, "choices": [{**CHOICE, "delta": MESSAGE}]}):
-        decoded(PLAIN.stream_decoder(), [b"data: " + json.dumps(value).encode() + b"\n\ndata: [DONE]\n\n"])
+        until_error(PLAIN.stream_decoder(), [b"data: " + json.dumps(value).encode() + b"\n\ndata: [DONE]\n\n"])
 
 
 def test_nothing_that_a_client_sends_breaks_the_decoder() -> None:
@@ -566,4 +566,4 @@ def test_nothing_that_a_client_sends_breaks_the_decoder() -> None:
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_decoders(data: bytes) -> None:
     samples.raises_only_ours(lambda: PLAIN.decode_response(data))
-    decoded(PLAIN.stream_decoder(), [b"data: " + data + b"\n\n"])
+    until_error(PLAIN.stream_decoder(), [b"data: " + data + b"\n\n"])

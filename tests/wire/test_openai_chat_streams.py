@@ -19,7 +19,7 @@ from abstractllm.errors import (
 from abstractllm.types import GenerateRequest, GenerateResponse, Message, TokenLogprob, ToolCall, ToolCallDelta, Usage
 from abstractllm.wire.openai_chat import ChatQuirks, OpenAIChat
 
-from .streams import decoded, events, everywhere, whole
+from .streams import at_every_cut, events, until_error, whole
 
 NEW = OpenAIChat(provider="acme").stream_decoder
 LENIENT = OpenAIChat(ChatQuirks(done_marker=False)).stream_decoder
@@ -367,10 +367,10 @@ GOOD = events(chunk({"content": "a"}), chunk({"content": "b"}, "stop"))
 
 def test_a_stream_without_its_end_marker_was_cut_off() -> None:
     for place in range(len(GOOD)):
-        _, error = decoded(NEW(), [GOOD[:place]])
+        _, error = until_error(NEW(), [GOOD[:place]])
         assert isinstance(error, ProviderConnectionError), place
         assert error.provider == "acme"
-    deltas, error = everywhere(NEW, GOOD)
+    deltas, error = at_every_cut(NEW, GOOD)
     assert [delta.content for delta in deltas] == ["a", "b"]
     assert "cut off" in str(error)
 
@@ -379,7 +379,7 @@ def test_a_service_may_do_without_the_end_marker() -> None:
     assert join(whole(LENIENT, GOOD)) == GenerateResponse("ab", finish_reason="stop", model="m")
     assert join(whole(LENIENT, GOOD + events("[DONE]"))).content == "ab"
     for place in range(GOOD.index(b'"b"')):
-        assert isinstance(decoded(LENIENT(), [GOOD[:place]])[1], ProviderConnectionError)
+        assert isinstance(until_error(LENIENT(), [GOOD[:place]])[1], ProviderConnectionError)
 
 
 @pytest.mark.parametrize(
@@ -393,15 +393,15 @@ def test_the_end_marker_in_its_forms(end: bytes) -> None:
     "bad", [b"{oops", b'"text"', b"[1]", b'{"choices":7}', b'{"choices":[{"delta":{"content":"\xff"}}]}']
 )
 def test_what_is_no_piece_of_an_answer_is_an_error(bad: bytes) -> None:
-    deltas, error = everywhere(NEW, GOOD + b"data: " + bad + b"\n\n" + events("[DONE]"))
+    deltas, error = at_every_cut(NEW, GOOD + b"data: " + bad + b"\n\n" + events("[DONE]"))
     assert type(error) is GenerationError
     assert [delta.content for delta in deltas] == ["a", "b"]
-    _, error = decoded(NEW(), [GOOD + b"data: " + bad])
+    _, error = until_error(NEW(), [GOOD + b"data: " + bad])
     assert isinstance(error, ProviderConnectionError)
 
 
 def test_a_stream_without_an_answer_is_an_error() -> None:
-    assert type(everywhere(NEW, events("[DONE]"))[1]) is GenerationError
+    assert type(at_every_cut(NEW, events("[DONE]"))[1]) is GenerationError
 
 
 @pytest.mark.parametrize(
@@ -418,16 +418,16 @@ def test_a_stream_without_an_answer_is_an_error() -> None:
     ],
 )  # fmt: skip
 def test_errors_in_the_middle_of_a_stream_are_what_they_are_outside(event: str, kind: type) -> None:
-    deltas, error = everywhere(NEW, events(chunk({"content": "a"}), event, "[DONE]"))
+    deltas, error = at_every_cut(NEW, events(chunk({"content": "a"}), event, "[DONE]"))
     assert type(error) is kind
     assert [delta.content for delta in deltas] == ["a"]
-    assert type(everywhere(NEW, events(event, "[DONE]"))[1]) is kind
+    assert type(at_every_cut(NEW, events(event, "[DONE]"))[1]) is kind
 
 
 def test_our_own_errors_come_back() -> None:
     encoder = OpenAIChat().stream_encoder(GenerateRequest((Message("user", "Hi"),), stream=True))
     data = encoder.encode(GenerateResponse("a")) + encoder.fail(QuotaExceededError("Slow down"))
-    deltas, error = everywhere(NEW, data)
+    deltas, error = at_every_cut(NEW, data)
     assert [delta.content for delta in deltas] == ["a"]
     assert type(error) is QuotaExceededError
 
@@ -442,4 +442,4 @@ def test_whole_calls_and_several_answers_in_one_delta_are_encoded() -> None:
     assert data.startswith(
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":5,"model":"m","choices":['
     )
-    assert join(decoded(NEW(), [data])[0]).choices == (first, second)
+    assert join(until_error(NEW(), [data])[0]).choices == (first, second)

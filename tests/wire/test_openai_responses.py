@@ -36,7 +36,7 @@ from abstractllm.types import (
 from abstractllm.wire.openai_responses import OpenAIResponses, ResponsesQuirks
 
 from . import samples
-from .streams import decoded, everywhere, whole
+from .streams import at_every_cut, until_error, whole
 
 USER = (Message("user", "Hi"),)
 PLAIN = OpenAIResponses(provider="acme")
@@ -118,7 +118,7 @@ def test_answers_come_back_as_they_were(answer: GenerateResponse) -> None:
 def test_streams_join_to_the_answer(answer: GenerateResponse, size: int, cut: int) -> None:
     encoder = PLAIN.stream_encoder(GenerateRequest(USER, stream=True))
     data = b"".join(map(encoder.encode, samples.deltas_of(answer, size))) + encoder.end()
-    deltas, error = decoded(NEW(), samples.pieces_of(data, cut))
+    deltas, error = until_error(NEW(), samples.pieces_of(data, cut))
     assert error is None
     assert join(deltas) == answer
 
@@ -145,7 +145,7 @@ def test_signed_reasoning_goes_there_and_back_in_its_place() -> None:
     assert PLAIN.decode_response(json.dumps(PLAIN.encode_response(answer)).encode()) == answer
     encoder = PLAIN.stream_encoder(GenerateRequest(USER, stream=True))
     data = b"".join(map(encoder.encode, samples.deltas_of(answer, 3))) + encoder.end()
-    assert join(decoded(NEW(), [data])[0]) == answer
+    assert join(until_error(NEW(), [data])[0]) == answer
     items = PLAIN.encode_request(GenerateRequest((*USER, answer.to_message())))["input"]
     assert [item["type"] for item in items] == ["message", "reasoning", "message", "reasoning", "function_call"]
     assert items[1] == THOUGHT
@@ -536,17 +536,17 @@ GOOD = stream(text("a"), end())
 
 def test_a_stream_without_its_end_was_cut_off() -> None:
     for place in range(len(GOOD) - 3):  # the last byte and the blank line are not missed
-        _, error = decoded(NEW(), [GOOD[:place]])
+        _, error = until_error(NEW(), [GOOD[:place]])
         assert isinstance(error, ProviderConnectionError), place
         assert error.provider == "acme"
 
 
 @pytest.mark.parametrize("bad", [b"{oops", b'"text"', b"[1]", b'{"type":7}', b'{"type":"","delta":"\xff"}'])
 def test_what_is_no_event_is_an_error(bad: bytes) -> None:
-    deltas, error = everywhere(NEW, stream(text("a")) + b"data: " + bad + b"\n\n" + GOOD)
+    deltas, error = at_every_cut(NEW, stream(text("a")) + b"data: " + bad + b"\n\n" + GOOD)
     assert type(error) is GenerationError
     assert [delta.content for delta in deltas] == ["a"]
-    _, error = decoded(NEW(), [stream(text("a")) + b"data: " + bad])
+    _, error = until_error(NEW(), [stream(text("a")) + b"data: " + bad])
     assert isinstance(error, ProviderConnectionError)
 
 
@@ -561,7 +561,7 @@ def test_what_is_no_event_is_an_error(bad: bytes) -> None:
     ],
 )
 def test_errors_in_the_middle_of_a_stream(event: dict[str, Any], kind: type) -> None:
-    deltas, error = everywhere(NEW, stream(text("a"), event, end()))
+    deltas, error = at_every_cut(NEW, stream(text("a"), event, end()))
     assert type(error) is kind
     assert [delta.content for delta in deltas] == ["a"]
 
@@ -569,7 +569,7 @@ def test_errors_in_the_middle_of_a_stream(event: dict[str, Any], kind: type) -> 
 def test_our_own_errors_come_back() -> None:
     encoder = PLAIN.stream_encoder(GenerateRequest(USER, stream=True))
     data = encoder.encode(GenerateResponse("a")) + encoder.fail(QuotaExceededError("Slow down"))
-    deltas, error = everywhere(NEW, data)
+    deltas, error = at_every_cut(NEW, data)
     assert [delta.content for delta in deltas] == ["a"]
     assert type(error) is QuotaExceededError
 
@@ -578,7 +578,7 @@ def test_whole_calls_in_one_delta_are_encoded() -> None:
     encoder = PLAIN.stream_encoder(GenerateRequest(USER, stream=True, model="m"))
     first = GenerateResponse("a", "b", (WEATHER, replace(WEATHER, id="call_2")), finish_reason="tool_calls")
     data = encoder.encode(first) + encoder.end()
-    assert join(decoded(NEW(), [data])[0]) == replace(first, model="m")
+    assert join(until_error(NEW(), [data])[0]) == replace(first, model="m")
 
 
 def test_every_piece_belongs_to_an_item_that_is_open() -> None:
@@ -613,7 +613,7 @@ def test_every_piece_belongs_to_an_item_that_is_open() -> None:
         "reasoning",
         "message",
     ]
-    assert join(decoded(NEW(), [data])[0]) == replace(join(deltas), model="m")
+    assert join(until_error(NEW(), [data])[0]) == replace(join(deltas), model="m")
 
 
 def test_encoded_events_are_numbered_and_named() -> None:
@@ -690,7 +690,7 @@ def test_nothing_that_a_service_sends_breaks_the_decoders() -> None:
             events = [
                 one if isinstance(one, dict) and isinstance(one.get("type"), str) else {"type": ""} for one in value
             ]
-            decoded(NEW(), [stream(*events, end())])
+            until_error(NEW(), [stream(*events, end())])
 
 
 def test_nothing_that_a_client_sends_breaks_the_decoder() -> None:
@@ -703,4 +703,4 @@ def test_nothing_that_a_client_sends_breaks_the_decoder() -> None:
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_decoders(data: bytes) -> None:
     samples.raises_only_ours(lambda: PLAIN.decode_response(data))
-    decoded(NEW(), [b"data: " + data + b"\n\n"])
+    until_error(NEW(), [b"data: " + data + b"\n\n"])
