@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -456,6 +457,24 @@ def test_retry_after_is_kept():
     assert pauses == [3.0]
 
 
+def test_the_limit_of_the_first_event_is_kept_once_one_batch_has_begun():
+    class Waiting(Small):
+        embeddings = replace(Small.embeddings, at_once=1)
+
+        async def _pause(self, seconds):
+            assert seconds == 60.0
+
+    refusals = iter([Reply(429, {"Retry-After": "60"})])
+
+    def script(request):
+        late = "c" in body_of(request)["input"]
+        return (next(refusals, None) if late else None) or embedding(request)
+
+    with served(script, kind=Waiting) as (llm, _):
+        assert len(llm.embed(list("abc"), timeout=Timeout(first_event=30))) == 3
+        assert llm.retried == 1
+
+
 @pytest.mark.parametrize(
     ("reply", "kind", "tries"),
     [
@@ -472,6 +491,14 @@ def test_errors_are_those_of_answers(reply, kind, tries):
     assert caught.value.provider == "openai"
     assert len(server.requests) == tries
     assert not isinstance(caught.value, BaseExceptionGroup)
+
+
+def test_an_error_shows_no_key():
+    with served(Reply.hang_up(), max_retries=0) as (llm, _), pytest.raises(ProviderConnectionError) as caught:
+        llm.embed(["a"])
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "Secret(hidden)" in shown
+    assert KEY not in shown
 
 
 def test_the_first_error_ends_the_other_requests():
