@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from operator import attrgetter
 from typing import Any
 
-from abstractllm.types import GenerateResponse, TokenLogprob, ToolCall, ToolCallDelta
+from abstractllm.types import GenerateResponse, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 
 def decode_arguments(text: str) -> dict[str, Any] | None:
@@ -122,6 +122,7 @@ class ResponseAccumulator:
     def __init__(self, read: Callable[[str], Any] | None = None) -> None:
         self._read = read
         self._choices: dict[int, _ChoiceBuilder] = {}
+        self._spent: Usage | None = None  # on answers that were given up
 
     def add(self, delta: GenerateResponse) -> None:
         """Take the next delta; one that is a whole answer with several `choices` stands for all of them."""
@@ -133,6 +134,11 @@ class ResponseAccumulator:
         if choice is None:
             choice = self._choices[delta.choice] = _ChoiceBuilder(delta.choice)
         choice.add(delta)
+
+    def restart(self) -> None:
+        """Forget the answer so far, and begin another one; `usage` will be of both together."""
+        self._spent = self.response.usage
+        self._choices.clear()
 
     @property
     def finished(self) -> bool:
@@ -149,8 +155,16 @@ class ResponseAccumulator:
         """The answer so far: the first one, with all of them in `choices` when there are several."""
         built = [self._choices[number].build() for number in sorted(self._choices)]
         if not built:
-            return GenerateResponse()
+            return GenerateResponse(usage=self._spent)
+        if self._spent is not None:
+            built[0] = replace(built[0], usage=_together(self._spent, built[0].usage))
         return built[0] if len(built) == 1 else replace(built[0], choices=tuple(built))
+
+
+def _together(one: Usage, other: Usage | None) -> Usage:
+    if other is None:
+        return one
+    return Usage(*(getattr(one, count.name) + getattr(other, count.name) for count in fields(Usage)))
 
 
 def join(deltas: Iterable[GenerateResponse]) -> GenerateResponse:

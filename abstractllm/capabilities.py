@@ -38,7 +38,7 @@ class ModelCapability(str, Enum):
 Capabilities = Mapping[ModelCapability, bool | int | None]
 """True, False or None (unknown) for each `supports_*` and `streaming`; a count of tokens or None for the rest."""
 
-ALWAYS_SUPPORTED = frozenset({"timeout"})
+ALWAYS_SUPPORTED = frozenset({"retries", "timeout"})
 """Parameters that the base class itself carries out, for every provider."""
 
 

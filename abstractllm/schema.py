@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,9 +71,24 @@ class OutputFormat:
         For a Python type its instance, for a JSON Schema what `json.loads` makes of the text, for a regex or grammar
         the text as it is, which is not checked again. Raises OutputValidationError, which says where in the text it is
         no JSON, or which parts of the value do not fit, one line each; `format` is no reason.
+
+        A property that may be left out counts as left out where it is null and null does not fit: services that have
+        every property written can say so in no other way.
         """
         if self.kind != "json":
             return text
+        try:
+            return self._value(text)
+        except OutputValidationError as error:
+            shorter = _without_nulls(self.text, text)
+            if shorter is None:
+                raise
+            try:
+                return self._value(shorter)
+            except OutputValidationError:
+                raise error from None
+
+    def _value(self, text: str) -> Any:
         return _validated(self.adapter, text) if self.adapter is not None else _checked(self.text, text)
 
     def partial(self, text: str) -> Any:
@@ -226,6 +241,36 @@ def _checked(schema_text: str, text: str) -> Any:
     if problems:
         raise _unfit(sorted(problems))
     return value
+
+
+def _without_nulls(schema_text: str, text: str) -> str | None:
+    """Return a JSON text without the properties that are null and must not be; None where there are none."""
+    if "null" not in text:
+        return None
+    try:
+        value = json.loads(text)
+        places = {tuple(error.absolute_path) for error in _causes(_validator(schema_text).iter_errors(value))}
+    except (ValueError, RecursionError):
+        return None
+    nulls = [(holder, place[-1]) for place in places if place and (holder := _null_at(value, place)) is not None]
+    for holder, name in nulls:
+        del holder[name]
+    return json.dumps(value, ensure_ascii=False) if nulls else None
+
+
+def _causes(errors: Iterable[Any]) -> Iterator[Any]:
+    """Yield errors of jsonschema, and those of the alternatives that they are made of."""
+    for error in errors:
+        yield error
+        yield from _causes(error.context)
+
+
+def _null_at(value: Any, place: Sequence[str | int]) -> dict[Any, Any] | None:
+    """Return the object in `value` whose property at this place is null; None where there is no such thing."""
+    *way, last = place
+    for step in way:
+        value = value[step]
+    return value if isinstance(value, dict) and value.get(last, 0) is None else None
 
 
 def _no_constant(name: str) -> None:

@@ -20,8 +20,9 @@ from abstractllm.errors import UnsupportedFeatureError, UnsupportedOperationErro
 from abstractllm.interface import AbstractLLMInterface, File, Tool
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.call import Call
+from abstractllm.providers.reask import answered, check_retries, retries
 from abstractllm.providers.request import build_request, instance_config, listed, naming_variable, with_files_read
-from abstractllm.providers.run import Observer, Run, limited, partial_reader
+from abstractllm.providers.run import Observer, Run, partial_reader
 from abstractllm.streams import AsyncResponseStream, Line, ResponseStream
 from abstractllm.threads import DaemonThreads, ForkSafeLock
 from abstractllm.types import GenerateRequest, GenerateResponse
@@ -62,6 +63,8 @@ class BaseProvider(AbstractLLMInterface):
     its configuration takes besides, `options` those that it takes in `options={...}`, `defaults` its configuration
     where nothing else is said. `max_threads` is how many `_stream`s work at once for async callers; one that is held
     back by a slow reader is not counted, so that readers who wait for each other never wait for ever.
+    `default_retries` is how many times a whole answer that does not have its `response_format` is asked for again where
+    `retries` is not given: 0 is for those that hold answers to everything that a form says.
     """
 
     name: ClassVar[str] = "unnamed"
@@ -71,6 +74,7 @@ class BaseProvider(AbstractLLMInterface):
     options: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Mapping[str, Any]] = {}
     max_threads: ClassVar[int] = 64
+    default_retries: ClassVar[int] = 2
 
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
         given = {str(name): value for name, value in (config or {}).items()} | settings
@@ -287,13 +291,9 @@ class BaseProvider(AbstractLLMInterface):
 
     def _refuse(self, request: GenerateRequest) -> None:
         """Raise if the request cannot work."""
-        check_request(
-            request,
-            self.get_capabilities(),
-            supported=self.parameters,
-            options=self.options,
-            provider=self.name,
-        )
+        able = self.get_capabilities()
+        check_request(request, able, supported=self.parameters, options=self.options, provider=self.name)
+        check_retries(request, able, self.name)
         self._check(request)
 
     def _check_open(self) -> None:
@@ -305,9 +305,10 @@ class BaseProvider(AbstractLLMInterface):
     ) -> Generator[GenerateResponse, None, None]:
         """Run the request for a sync caller: in the caller's thread where that can be done, else through the portal.
 
-        A blocking generator cannot be interrupted, so a request with limits goes through the portal as well.
+        A blocking generator cannot be interrupted, so a request with limits goes through the portal as well, and so
+        does one that may be asked again.
         """
-        if request.timeout is not None or not self._has("_stream"):
+        if request.timeout is not None or not self._has("_stream") or self._retries(request):
             yield from portal().iterate(lambda: self._async_deltas(request, accumulator, line))
             return
         with self._run(request, accumulator, line) as run:
@@ -322,9 +323,10 @@ class BaseProvider(AbstractLLMInterface):
         """Run the request on an event loop; no step of a blocking generator runs there, and no file is read there."""
         with self._run(request, accumulator, line, complete=not unread) as run:
             begun = self._after_reading(run, unread) if unread else self._async_source(request, run.call)
-            async with aclosing(begun) as source, aclosing(limited(source, run.call)) as deltas:
+            answer = answered(run, begun, lambda again: self._async_source(again, run.call), self._retries(request))
+            async with aclosing(answer) as deltas:
                 async for delta in deltas:
-                    yield run.accept(delta)
+                    yield delta
             run.finish()
 
     async def _after_reading(self, run: Run, files: Sequence[File]) -> AsyncGenerator[GenerateResponse, None]:
@@ -340,6 +342,9 @@ class BaseProvider(AbstractLLMInterface):
         if self._has("_astream"):
             return self._astream(request, call)
         return iterate_in_thread(lambda: self._stream(request, call), self._executor(), on_leave=call.cancel)
+
+    def _retries(self, request: GenerateRequest) -> int:
+        return retries(request, self.default_retries, self.get_capabilities)
 
     def _has(self, primitive: str) -> bool:
         """Whether this class overrides `_stream` or `_astream`."""

@@ -14,6 +14,8 @@ from abstractllm.types import Timeout
 class Call:
     """One run of a request; safe to use from any thread.
 
+    `started` is when it began, `asked` when its last try did, in seconds of `time.monotonic`.
+
     It has no lock, which another thread might hold at the moment of a fork: each callback is taken off the list by one
     thread alone.
     """
@@ -21,7 +23,7 @@ class Call:
     def __init__(self, timeout: Timeout | None = None) -> None:
         total = timeout.total if timeout else None
         self.timeout = timeout or Timeout()
-        self.started = time.monotonic()
+        self.started = self.asked = time.monotonic()
         self.deadline = None if total is None else self.started + total
         self._pid = os.getpid()
         self._cancelled = False
@@ -82,6 +84,19 @@ class Call:
                 limit="total",
             )
         return left
+
+    def again(self) -> None:
+        """Say that the request is asked once more, from now on; its deadline stays.
+
+        That the try before is over, which its source says by `cancel`, is no reason not to want this one.
+        """
+        self.asked = time.monotonic()
+        self._cancelled = False
+        if self._closed:  # looked at last: a close at this moment must not be forgotten
+            self.cancel()
+        self._begun = False
+        self._progress = (0, 0)
+        self._position = None
 
     @property
     def begun(self) -> bool:

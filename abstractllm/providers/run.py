@@ -116,6 +116,13 @@ class Run:
         message = "max_tokens ended the answer before it had its form; raise max_tokens."
         return IncompleteOutputError(message, response=response, provider=self._provider)
 
+    def again(self) -> None:
+        """Begin anew, for another try: of the answer so far nothing stays but what it has cost."""
+        self._tool_calls = 0
+        self._texts.clear()
+        self._accumulator.restart()
+        self.call.again()
+
     def finish(self) -> None:
         """Raise GenerationError unless the answer is whole, UnsupportedOperationError where a close cut it off."""
         if not self._accumulator.finished:

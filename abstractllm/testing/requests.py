@@ -26,7 +26,6 @@ _SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "repetition_penalty": {"repetition_penalty": 1.5},
     "tool_choice": {"tool_choice": "auto"},
     "response_format": {"response_format": {"type": "object"}},
-    "retries": {"retries": 1},
     "reasoning": {"reasoning": "low"},
     "priority": {"priority": 1},
     "deterministic": {"deterministic": True},

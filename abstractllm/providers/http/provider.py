@@ -302,7 +302,7 @@ def _room(call: Call) -> float | None:
     now = time.monotonic()
     ends = [] if call.deadline is None else [call.deadline]
     if call.timeout.first_event is not None and not call.begun:
-        ends.append(call.started + call.timeout.first_event)
+        ends.append(call.asked + call.timeout.first_event)
     return min(ends) - now if ends else None
 
 

@@ -63,6 +63,7 @@ class MLXProvider(BaseProvider):
     """
 
     name: ClassVar[str] = "mlx"
+    default_retries: ClassVar[int] = 0
     parameters: ClassVar[frozenset[str]] = frozenset(
         {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice"}
         | {"n", "priority", "deterministic", "logprobs", "top_logprobs", "logit_bias", "response_format"}
