@@ -34,7 +34,6 @@ ASKING = {
     "repetition_penalty": 1.0,
     "tool_choice": "none",
     "response_format": dict,
-    "retries": 0,
     "reasoning": "none",
     "priority": 1,
     "deterministic": True,

@@ -16,6 +16,9 @@ from abstractllm.types import GenerateRequest
 from abstractllm.wire import anthropic_request
 from abstractllm.wire.anthropic import AnthropicMessages
 from abstractllm.wire.anthropic_request import AnthropicQuirks
+from abstractllm.wire.asking import Asking, Way, as_asked
+from abstractllm.wire.codec import Codec
+from abstractllm.wire.dialects import rooted
 
 BASE_URL = "https://api.anthropic.com"
 BASE_URL_VARIABLE = "ANTHROPIC_BASE_URL"
@@ -72,6 +75,9 @@ class AnthropicProvider(HTTPProvider):
     `reasoning` is a budget of tokens for older models, an effort for newer ones. A model's signed thinking is in the
     `provider_data` of its answer; `answer.to_message()` in `messages` gives it back unchanged. Options stand in the
     body as they are; those that a request says already are refused.
+
+    A `response_format` that a model cannot be held to is asked for as the parameters of a tool that must be called, or
+    by the prompt where the model reasons, which goes with no forced call.
     """
 
     name: ClassVar[str] = "anthropic"
@@ -102,8 +108,8 @@ class AnthropicProvider(HTTPProvider):
             ModelCapability.VISION: known,
             ModelCapability.DOCUMENTS: known,
             ModelCapability.EMBEDDINGS: False,
-            ModelCapability.JSON_MODE: False,
-            ModelCapability.STRUCTURED_OUTPUT: known and quirks.json_output,
+            ModelCapability.JSON_MODE: known,
+            ModelCapability.STRUCTURED_OUTPUT: known,
             ModelCapability.REASONING: known and quirks.reasoning != "none",
             ModelCapability.MAX_TOKENS: quirks.max_tokens,
             ModelCapability.CONTEXT_WINDOW: None,
@@ -111,6 +117,10 @@ class AnthropicProvider(HTTPProvider):
 
     def _codec(self) -> AnthropicMessages:
         return _CODEC
+
+    def _codec_for(self, request: GenerateRequest) -> Codec:
+        way = _way_of(request)
+        return _CODEC if way is None else Asking(_CODEC, way, request)
 
     def _headers(self, request: GenerateRequest, key: Secret | None) -> Mapping[str, str]:
         headers = {"anthropic-version": VERSION}
@@ -134,11 +144,31 @@ class AnthropicProvider(HTTPProvider):
             raise InvalidParameterError("temperature", what, provider=self.name)
         if request.reasoning == "none" and _ALWAYS_THINKING.search(_plain(request.model)):
             raise UnsupportedFeatureError("reasoning", "This model always reasons; leave it out.", provider=self.name)
-        _check_thinking(request)
-        rehearse(_CODEC, request)
+        codec = self._codec_for(request)
+        _check_thinking(as_asked(codec, request))
+        rehearse(codec, request)
 
 
 _CODEC = _ByModel()
+
+
+def _way_of(request: GenerateRequest) -> Way | None:
+    """Return how a model is asked for a form; None for the service's own field, which may refuse it."""
+    form = request.response_format
+    if form is None or form.kind != "json":
+        return None
+    if quirks_of(request.model).json_output and anthropic_request.output_schema(form) is not None:
+        return None
+    return "prompt" if _reasons(request) or rooted(form.schema) is None else "tool"
+
+
+def _reasons(request: GenerateRequest) -> bool:
+    """Whether the model reasons, as far as the request and its name tell."""
+    if request.reasoning is not None:
+        return request.reasoning != "none"
+    thinking = request.options.get("thinking")
+    asked = isinstance(thinking, Mapping) and thinking.get("type") != "disabled"
+    return asked or _ALWAYS_THINKING.search(_plain(request.model)) is not None
 
 
 def _check_thinking(request: GenerateRequest) -> None:

@@ -17,7 +17,10 @@ from abstractllm.providers.embedding import EmbeddingService
 from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.providers.http.provider import HTTPProvider
 from abstractllm.types import GenerateRequest
+from abstractllm.wire.asking import as_asked
+from abstractllm.wire.codec import Codec
 from abstractllm.wire.openai_chat import EXTENDED, STANDARD, ChatQuirks, OpenAIChat
+from abstractllm.wire.openai_chat_way import codec_for
 from abstractllm.wire.openai_embeddings import OpenAIEmbeddings
 
 _LOGPROBS = frozenset({"logprobs", "top_logprobs"})
@@ -67,10 +70,6 @@ class Service:
         found: dict[ModelCapability, bool | int | None] = dict.fromkeys((*unknown, ModelCapability.REASONING))
         found |= dict.fromkeys(_ALWAYS, True)
         found[ModelCapability.EMBEDDINGS] = False if self.embeddings is None else self.embeddings.known
-        if self.quirks.schemas is None:
-            found[ModelCapability.JSON_MODE] = False
-        if self.quirks.schemas != "json_schema":
-            found[ModelCapability.STRUCTURED_OUTPUT] = False
         return found | dict.fromkeys(self.can, True) | dict.fromkeys(self.cannot, False)
 
 
@@ -141,11 +140,12 @@ SERVICES: Mapping[str, Service] = {
         ),
         Service(
             "mlx-lm",
-            "mlx_lm/server.py of mlx-lm 0.32: the fields that it reads; no tool_choice and no response_format.",
+            "mlx_lm/server.py of mlx-lm 0.32: the fields that it reads; no tool_choice and no response_format,"
+            " so that the prompt asks for a form.",
             "http://127.0.0.1:8080/v1",
             None,
             ChatQuirks(
-                accepted=EXTENDED - {"n", "tool_choice", "response_format"},
+                accepted=EXTENDED - {"n", "tool_choice"},
                 reasoning="enable_thinking",
                 efforts=frozenset({"none", "high"}),
                 reasoning_field="reasoning",
@@ -160,17 +160,20 @@ SERVICES: Mapping[str, Service] = {
         ),
         Service(
             "openrouter",
-            "openrouter.ai/docs/api_reference/parameters, and its guide on reasoning tokens; one answer alone.",
+            "openrouter.ai/docs/api_reference/parameters, and its guides on reasoning tokens and on structured outputs,"
+            " which are strict; one answer alone.",
             "https://openrouter.ai/api/v1",
             "OPENROUTER_API_KEY",
-            ChatQuirks(accepted=EXTENDED - {"n"}, reasoning="reasoning", reasoning_field="reasoning"),
+            ChatQuirks(accepted=EXTENDED - {"n"}, reasoning="reasoning", reasoning_field="reasoning", dialect="strict"),
             options=_USUAL | {"models", "plugins", "provider", "route", "top_a", "transforms", "verbosity"},
             cannot=frozenset(),
             embeddings=embedding_services.OPENROUTER,
         ),
         Service(
             "groq",
-            "console.groq.com/docs/openai: logprobs, logit_bias, names of speakers and n are answered with 400.",
+            "console.groq.com/docs/openai: logprobs, logit_bias, names of speakers and n are answered with 400;"
+            " docs/structured-outputs: strict for two models, no streams; beside tools it is"
+            " answered with 400, as the Groq provider of vercel/ai knows.",
             "https://api.groq.com/openai/v1",
             "GROQ_API_KEY",
             ChatQuirks(
@@ -178,6 +181,9 @@ SERVICES: Mapping[str, Service] = {
                 max_tokens="max_completion_tokens",
                 names=False,
                 reasoning_field="reasoning",
+                form_clashes=frozenset({"tools", "stream"}),
+                dialect="strict",
+                strict=r"openai/gpt-oss-(20|120)b",
             ),
             options=_USUAL | {"reasoning_format", "service_tier"},
             embeddings=embedding_services.GROQ,
@@ -200,8 +206,8 @@ SERVICES: Mapping[str, Service] = {
         ),
         Service(
             "deepseek",
-            "api-docs.deepseek.com, Create Chat Completion: json_object alone; thinking is switched by a field of its"
-            " own.",
+            "api-docs.deepseek.com, Create Chat Completion: json_object alone, with the form in the prompt; thinking is"
+            " switched by a field of its own, and refuses forced calls.",
             "https://api.deepseek.com",
             "DEEPSEEK_API_KEY",
             ChatQuirks(accepted=STANDARD - {"seed", "n", "logit_bias", "reasoning"}, schemas="json_object"),
@@ -211,19 +217,21 @@ SERVICES: Mapping[str, Service] = {
         ),
         Service(
             "together",
-            "docs.together.ai, Create Chat Completion: logprobs is a count there, which this format does not say.",
+            "docs.together.ai, Create Chat Completion: logprobs is a count there, which this format does not say;"
+            " docs/inference/chat/structured-outputs: the schema in the prompt as well.",
             "https://api.together.xyz/v1",
             "TOGETHER_API_KEY",
-            ChatQuirks(accepted=EXTENDED - _LOGPROBS, reasoning_field="reasoning"),
+            ChatQuirks(accepted=EXTENDED - _LOGPROBS, reasoning_field="reasoning", schema_prompted=True),
             options=_USUAL | {"chat_template_kwargs", "safety_model"},
             embeddings=embedding_services.TOGETHER,
         ),
         Service(
             "fireworks",
-            "docs.fireworks.ai, Create Chat Completion.",
+            "docs.fireworks.ai, Create Chat Completion; structured-responses: models do not see the schema"
+            " by themselves, and grammars are GBNF, which ours are not.",
             "https://api.fireworks.ai/inference/v1",
             "FIREWORKS_API_KEY",
-            ChatQuirks(accepted=EXTENDED),
+            ChatQuirks(accepted=EXTENDED, schema_prompted=True),
             options=_USUAL | {"context_length_exceeded_behavior", "prompt_truncate_len"},
             embeddings=embedding_services.FIREWORKS,
         ),
@@ -238,12 +246,15 @@ SERVICES: Mapping[str, Service] = {
         Service(
             "gemini",
             "ai.google.dev/gemini-api/docs/openai: address, key and reasoning_effort. Other fields are not listed,"
-            " so only the plainest are accepted.",
+            " so only the plainest are accepted. Models before Gemini 3 refuse tools beside a form:"
+            " GoogleModelProfile of pydantic-ai.",
             "https://generativelanguage.googleapis.com/v1beta/openai",
             "GEMINI_API_KEY",
             ChatQuirks(
                 accepted=STANDARD - _LOGPROBS - {"seed", "logit_bias", "presence_penalty", "frequency_penalty"},
                 done_marker=False,
+                form_clashes=frozenset({"tools"}),
+                tool_schemas="gemini",
             ),
             options=frozenset({"extra_body"}),
             embeddings=embedding_services.GEMINI,
@@ -254,8 +265,8 @@ SERVICES: Mapping[str, Service] = {
             " no api-version; model is the name of a deployment.",
             None,
             "AZURE_OPENAI_API_KEY",
-            ChatQuirks(max_tokens="max_completion_tokens"),
-            options=_USUAL | {"metadata", "prediction", "service_tier", "store", "verbosity"},
+            ChatQuirks(max_tokens="max_completion_tokens", dialect="strict"),
+            options=_USUAL | {"metadata", "prediction", "service_tier", "store", "strict_tools", "verbosity"},
             cannot=frozenset(),
             embeddings=embedding_services.AZURE,
         ),
@@ -304,11 +315,14 @@ class CompatibleProvider(HTTPEmbeddings):
     def _embedding_codec(self) -> OpenAIEmbeddings:
         return openai_embeddings(self._embedding_service(), self.name)
 
+    def _codec_for(self, request: GenerateRequest) -> Codec:
+        return codec_for(self._chat, request, self.service.quirks)
+
     def _check(self, request: GenerateRequest) -> None:
         super()._check(request)
         if self.service.needs_model and request.model is None:
             raise no_model()
-        self._chat.check_request(request)
+        self._chat.check_request(as_asked(self._codec_for(request), request))
 
 
 def openai_embeddings(service: EmbeddingService, provider: str) -> OpenAIEmbeddings:

@@ -18,7 +18,10 @@ from abstractllm.providers.compatible import no_model, openai_embeddings
 from abstractllm.providers.embedding import EmbeddingService
 from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.types import GenerateRequest
+from abstractllm.wire.asking import as_asked
+from abstractllm.wire.codec import Codec
 from abstractllm.wire.openai_chat import STANDARD, ChatQuirks, OpenAIChat
+from abstractllm.wire.openai_chat_way import codec_for
 from abstractllm.wire.openai_embeddings import OpenAIEmbeddings
 from abstractllm.wire.openai_facts import check_sayable
 from abstractllm.wire.openai_responses import RESPONSES_STANDARD, OpenAIResponses, ResponsesQuirks
@@ -94,6 +97,17 @@ def family_of(model: str) -> Family:
     return next((family for family in FAMILIES if re.fullmatch(family.pattern, name)), UNKNOWN)
 
 
+_FORMED = ChatQuirks(dialect="strict")
+_UNFORMED = ChatQuirks(schemas="tool")
+_BEFORE_FORMS = re.compile(r"gpt-3\.5-.+|gpt-4(-.+)?|gpt-4o-2024-05-13")
+"""Models that know no schemas for their answers, which came with gpt-4o-2024-08-06: OpenAI's guide to them."""
+
+
+def _forms_of(model: str | None) -> ChatQuirks:
+    """Return how a model is asked for a form, through either API."""
+    return _UNFORMED if _BEFORE_FORMS.fullmatch(model or "") else _FORMED
+
+
 @lru_cache(maxsize=256)
 def _codec_of(family: Family, api: API, provider: str, accepted: frozenset[str]) -> OpenAIChat | OpenAIResponses:
     """Return the format for models of a family and the parameters that they accept."""
@@ -103,13 +117,16 @@ def _codec_of(family: Family, api: API, provider: str, accepted: frozenset[str])
             ResponsesQuirks(accepted & RESPONSES_STANDARD, efforts=family.efforts, encrypted_reasoning=encrypted),
             provider,
         )
-    return OpenAIChat(ChatQuirks(accepted, max_tokens="max_completion_tokens", efforts=family.efforts), provider)
+    quirks = ChatQuirks(accepted, max_tokens="max_completion_tokens", efforts=family.efforts, dialect="strict")
+    return OpenAIChat(quirks, provider)
 
 
 class OpenAIProvider(HTTPEmbeddings):
     """OpenAI. Setting `api` ("chat" or "responses") chooses the API, which otherwise depends on the model.
 
-    Parameters are those of all models; what a model or an API does not take is refused at the call.
+    Parameters are those of all models; what a model or an API does not take is refused at the call. With
+    `options={"strict_tools": True}` calls are held to the parameters of their tools; what may be left out of them may
+    then be null.
     """
 
     name: ClassVar[str] = "openai"
@@ -120,7 +137,7 @@ class OpenAIProvider(HTTPEmbeddings):
         {"metadata", "parallel_tool_calls", "prediction", "prompt_cache_key", "prompt_cache_retention"}
         | {"safety_identifier", "service_tier", "store", "user", "verbosity", "web_search_options"}
         | {"background", "include", "instructions", "max_tool_calls", "previous_response_id", "reasoning", "text"}
-        | {"truncation"}
+        | {"strict_tools", "truncation"}
     )
     defaults: ClassVar[Mapping[str, Any]] = {"base_url": "https://api.openai.com/v1"}
     embeddings: ClassVar[EmbeddingService | None] = embedding_services.OPENAI
@@ -146,7 +163,10 @@ class OpenAIProvider(HTTPEmbeddings):
     def _codec(self) -> OpenAIChat | OpenAIResponses:
         return _codec_of(UNKNOWN, self._api or UNKNOWN.api, self.name, UNKNOWN.accepted)
 
-    def _codec_for(self, request: GenerateRequest) -> OpenAIChat | OpenAIResponses:
+    def _codec_for(self, request: GenerateRequest) -> Codec:
+        return codec_for(self._plain_codec(request), request, _forms_of(request.model))
+
+    def _plain_codec(self, request: GenerateRequest) -> OpenAIChat | OpenAIResponses:
         family = self._family(request.model)
         return _codec_of(family, self._api or family.api, self.name, family.accepted_by(request))
 
@@ -164,7 +184,7 @@ class OpenAIProvider(HTTPEmbeddings):
         family = self._family(request.model)
         check_sayable(request, family.accepted_by(request), f"The model {request.model!r}")
         _check_options(request, self._api_of(request))
-        self._codec_for(request).check_request(request)
+        self._plain_codec(request).check_request(as_asked(self._codec_for(request), request))
 
     def _api_of(self, request: GenerateRequest) -> API:
         return self._api or self._family(request.model).api

@@ -8,9 +8,10 @@ from itertools import groupby, takewhile
 from typing import Any, Literal
 
 from abstractllm.errors import InvalidParameterError
+from abstractllm.schema import OutputFormat
 from abstractllm.types import GenerateRequest, Message, ToolDefinition
 from abstractllm.wire.anthropic_blocks import assistant_blocks, part_blocks, result_block
-from abstractllm.wire.closing import closed
+from abstractllm.wire.dialects import ANTHROPIC, rewritten
 from abstractllm.wire.refusals import refusal, refuse_names, refuse_parameters
 
 _UNSAID = (
@@ -173,7 +174,18 @@ def _format(request: GenerateRequest, quirks: AnthropicQuirks) -> dict[str, Any]
     output = request.response_format
     if output.kind != "json" or not quirks.json_output:
         raise refusal("response_format", f"cannot hold an answer to a format of kind {output.kind!r}", quirks.provider)
-    return {"type": "json_schema", "schema": closed(output.schema, quirks.provider)}
+    schema = output_schema(output)
+    if schema is None:
+        what = (
+            "holds answers to closed objects only that do not contain themselves, and response_format is another schema"
+        )
+        raise refusal("response_format", what, quirks.provider)
+    return {"type": "json_schema", "schema": schema}
+
+
+def output_schema(output: OutputFormat) -> dict[str, Any] | None:
+    """Return a schema that the service can hold an answer to; None where it can to none of these values alone."""
+    return rewritten(output.schema or {}, ANTHROPIC)
 
 
 def _with_options(body: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

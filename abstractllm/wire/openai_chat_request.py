@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,14 +12,16 @@ from abstractllm.parameters import check_parameters
 from abstractllm.schema import Grammar, OutputFormat, Regex, to_output_format
 from abstractllm.tools import to_tool_definitions
 from abstractllm.types import GenerateRequest, ToolDefinition
+from abstractllm.wire.dialects import GEMINI_TOOLS, rewritten
 from abstractllm.wire.openai_chat_messages import check_parts, read_messages, write_messages
 from abstractllm.wire.openai_facts import (
     check_sayable,
     checked_output,
-    format_name,
+    described_schema,
     is_any_object,
-    is_strict,
+    strict_tool,
     with_options,
+    without_own,
 )
 
 STANDARD = frozenset(
@@ -54,8 +57,14 @@ class ChatQuirks:
     - `efforts`: the efforts that it takes.
     - `reasoning_field`: where answers have their reasoning when we encode them. `reasoning_back`: where earlier
       reasoning is sent back, None for a service that does not want it.
-    - `schemas`: the most that `response_format` can ask for. `json_object`: whether it can ask for any object; without
-      it, one is asked for by its schema.
+    - `schemas`: the most that `response_format` can ask for. With "tool" a form is asked for as a tool's parameters,
+      with "json_object" by the prompt besides, with None by the prompt alone; see `openai_chat_way`. `json_object`:
+      whether any object can be asked for; without it, one is asked for by its schema.
+    - `form_clashes`: what `response_format` is refused beside; there a form is asked for as a tool's parameters too.
+    - `schema_prompted`: whether a schema is to be said in the prompt as well, since models do not see it otherwise.
+    - `dialect`: "strict" where schemas are rewritten to what `strict` takes, "plain" where they are sent as they are.
+      `strict`: which models take `strict`, as a pattern of their whole names.
+    - `tool_schemas`: what the parameters of tools are written in.
     - `structured_outputs`: the kinds of format, "regex" and "grammar", that vLLM's field of this name takes.
     - `stream_usage`: whether usage is asked for in a stream; old servers answer 400 to that.
     - `done_marker`: whether a stream must end with `[DONE]`; without it one is whole once every answer is finished.
@@ -72,8 +81,13 @@ class ChatQuirks:
     efforts: frozenset[str] = frozenset({"none", "low", "medium", "high"})
     reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     reasoning_back: Literal["reasoning_content", "reasoning"] | None = None
-    schemas: Literal["json_schema", "json_object"] | None = "json_schema"
+    schemas: Literal["json_schema", "tool", "json_object"] | None = "json_schema"
     json_object: bool = True
+    form_clashes: frozenset[Literal["tools", "stream"]] = frozenset()
+    schema_prompted: bool = False
+    dialect: Literal["plain", "strict"] = "plain"
+    strict: str = ".*"
+    tool_schemas: Literal["plain", "gemini"] = "plain"
     structured_outputs: frozenset[str] = frozenset()
     stream_usage: bool = True
     done_marker: bool = True
@@ -91,7 +105,8 @@ def write_request(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any
         body |= _write_reasoning(request.reasoning, quirks)
     if request.stream:
         body |= {"stream": True} | _stream_options(quirks)
-    return with_options({name: value for name, value in body.items() if value is not None}, request.options)
+    said = {name: value for name, value in body.items() if value is not None}
+    return with_options(said, without_own(request.options))
 
 
 def check_request(request: GenerateRequest, quirks: ChatQuirks) -> None:
@@ -131,13 +146,17 @@ def _write_limits(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any
 
 
 def _write_tools(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any]:
-    tools = [{"type": "function", "function": _write_tool(tool)} for tool in request.tools]
+    tools = [{"type": "function", "function": _write_tool(tool, request, quirks)} for tool in request.tools]
     return {"tools": tools or None, "tool_choice": _write_choice(request.tool_choice, quirks)}
 
 
-def _write_tool(tool: ToolDefinition) -> dict[str, Any]:
+def _write_tool(tool: ToolDefinition, request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any]:
     described = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **described, "parameters": dict(tool.parameters)}
+    strict = strict_tool(tool, request.options)
+    if strict is not None:
+        return {"name": tool.name, **described, "parameters": strict, "strict": True}
+    parameters = rewritten(tool.parameters, GEMINI_TOOLS) if quirks.tool_schemas == "gemini" else None
+    return {"name": tool.name, **described, "parameters": dict(tool.parameters) if parameters is None else parameters}
 
 
 def _write_choice(choice: str | None, quirks: ChatQuirks) -> str | dict[str, Any] | None:
@@ -166,7 +185,8 @@ def _write_format(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any
         raise UnsupportedFeatureError(
             "response_format", f"This service cannot be told {what} for its answer; use another response_format."
         )
-    described = {"name": format_name(output), "schema": output.schema, "strict": is_strict(output.schema)}
+    takes_strict = re.fullmatch(quirks.strict, request.model or "") is not None
+    described = described_schema(output, rewrites=quirks.dialect == "strict", strict=takes_strict)
     return {"response_format": {"type": "json_schema", "json_schema": described}}
 
 

@@ -12,7 +12,15 @@ import msgspec
 
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
 from abstractllm.schema import OutputFormat, to_output_format
-from abstractllm.types import DocumentPart, GenerateRequest, ImagePart, TokenLogprob, given_parameters
+from abstractllm.types import (
+    DocumentPart,
+    GenerateRequest,
+    ImagePart,
+    TokenLogprob,
+    ToolDefinition,
+    given_parameters,
+)
+from abstractllm.wire.dialects import STRICT, rewritten
 
 LEAST_LOGPROB = -9999.0
 """What these formats say for a probability of nothing, since JSON has no infinity."""
@@ -126,6 +134,42 @@ def _is_closed(schema: object) -> bool:
         return True
     required, properties = schema.get("required") or [], schema.get("properties") or {}
     return schema.get("additionalProperties") is False and set(required) == set(properties)
+
+
+def described_schema(output: OutputFormat, *, rewrites: bool, strict: bool) -> dict[str, Any]:
+    """Return a form's name and schema, and whether it is strict, as both formats write them.
+
+    With `rewrites`, the schema is one that `strict` takes, if there is such a one; else it stays as it is, and is
+    strict if it happens to be right.
+    """
+    schema = output.schema or {}
+    made = rewritten(schema, STRICT) if strict and rewrites else None
+    sent, is_so = (schema, strict and is_strict(schema)) if made is None else (made, True)
+    return {"name": format_name(output), "schema": sent, "strict": is_so}
+
+
+STRICT_TOOLS = "strict_tools"
+"""An option of ours: with true, calls are held to the parameters of their tools, as far as `strict` takes these."""
+
+
+def strict_tool(tool: ToolDefinition, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a tool's parameters as `strict` takes them, None where it is not asked for.
+
+    Raises InvalidParameterError for parameters that cannot be strict, and for an option that is neither true nor false.
+    """
+    wanted = options.get(STRICT_TOOLS, False)
+    if not isinstance(wanted, bool):
+        raise InvalidParameterError(f"options.{STRICT_TOOLS}", f"options.{STRICT_TOOLS} must be True or False.")
+    made = rewritten(tool.parameters, STRICT) if wanted else None
+    if wanted and made is None:
+        what = f"The parameters of the tool {tool.name!r} cannot be strict, as they are not of closed objects alone"
+        raise InvalidParameterError("tools", f"{what}; change them, or leave strict_tools out.")
+    return made
+
+
+def without_own(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options that are fields of a body."""
+    return {name: value for name, value in options.items() if name != STRICT_TOOLS}
 
 
 def is_any_object(output: OutputFormat) -> bool:

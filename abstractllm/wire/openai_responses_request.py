@@ -15,10 +15,11 @@ from abstractllm.wire.openai_chat_request import read_choice, read_effort, read_
 from abstractllm.wire.openai_facts import (
     check_sayable,
     checked_output,
-    format_name,
+    described_schema,
     is_any_object,
-    is_strict,
+    strict_tool,
     with_options,
+    without_own,
 )
 from abstractllm.wire.openai_responses_items import read_items, write_items
 
@@ -65,14 +66,14 @@ def write_request(request: GenerateRequest, quirks: ResponsesQuirks) -> dict[str
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_logprobs": request.top_logprobs,
-        "tools": [_write_tool(tool) for tool in request.tools] or None,
+        "tools": [_write_tool(tool, request) for tool in request.tools] or None,
         "tool_choice": _write_choice(request.tool_choice),
         "text": _write_format(request),
         "reasoning": _write_reasoning(request, quirks) or None,
         "stream": request.stream or None,
     }
     said = {name: value for name, value in body.items() if value is not None}
-    return {"store": False, **with_options(said, request.options)}
+    return {"store": False, **with_options(said, without_own(request.options))}
 
 
 def check_request(request: GenerateRequest, quirks: ResponsesQuirks) -> None:
@@ -85,10 +86,13 @@ def check_request(request: GenerateRequest, quirks: ResponsesQuirks) -> None:
     _write_reasoning(request, quirks)
 
 
-def _write_tool(tool: ToolDefinition) -> dict[str, Any]:
-    """Return a tool; it is not strict unless that is said, and then the service refuses most schemas."""
+def _write_tool(tool: ToolDefinition, request: GenerateRequest) -> dict[str, Any]:
+    """Return a tool; it is not strict unless that is asked for, as the service refuses most schemas then."""
     described = {"description": tool.description} if tool.description else {}
-    return {"type": "function", "name": tool.name, **described, "parameters": dict(tool.parameters), "strict": False}
+    strict = strict_tool(tool, request.options)
+    parameters = dict(tool.parameters) if strict is None else strict
+    said = {"parameters": parameters, "strict": strict is not None}
+    return {"type": "function", "name": tool.name, **described, **said}
 
 
 def _write_choice(choice: str | None) -> str | dict[str, Any] | None:
@@ -105,7 +109,7 @@ def _write_format(request: GenerateRequest) -> dict[str, Any] | None:
         raise UnsupportedFeatureError(
             "response_format", f"The Responses API cannot be told a {output.kind} for its answer; use a JSON Schema."
         )
-    described = {"name": format_name(output), "schema": output.schema, "strict": is_strict(output.schema)}
+    described = described_schema(output, rewrites=True, strict=True)
     return {"format": {"type": "json_schema", **described}}
 
 
