@@ -80,7 +80,7 @@ class OutputFormat:
         try:
             return self._value(text)
         except OutputValidationError as error:
-            shorter = _without_nulls(self.text, text)
+            shorter = without_nulls(self.text, text)
             if shorter is None:
                 raise
             try:
@@ -243,7 +243,7 @@ def _checked(schema_text: str, text: str) -> Any:
     return value
 
 
-def _without_nulls(schema_text: str, text: str) -> str | None:
+def without_nulls(schema_text: str, text: str) -> str | None:
     """Return a JSON text without the properties that are null and must not be; None where there are none."""
     if "null" not in text:
         return None

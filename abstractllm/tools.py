@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from abstractllm.callables import Callee, callable_name, look_into
 from abstractllm.errors import InvalidParameterError, ToolArgumentError, did_you_mean
-from abstractllm.schema import check_sound, dialect_of, line_of_error, problem_of
+from abstractllm.schema import check_sound, dialect_of, line_of_error, problem_of, without_nulls
 from abstractllm.types import ToolDefinition
 
 if TYPE_CHECKING:
@@ -63,10 +63,34 @@ def validate_arguments(definition: ToolDefinition, arguments: Mapping[str, Any])
     (`"2025-01-01"` to a date, an object to a dataclass); arguments that were not given are left to the function's own
     defaults. Where the schema was written by hand, they are validated against it and handed over as they are.
 
+    An argument that may be left out counts as left out where it is null and null does not fit, as models write that
+    must say something of every argument.
+
     Raises ToolArgumentError, which lists everything that is wrong in one line each.
     """
     if not isinstance(arguments, Mapping):
         raise ToolArgumentError(definition.name, [f"must be an object, not {type(arguments).__name__}"])
+    try:
+        return _fitting(definition, arguments)
+    except ToolArgumentError as error:
+        shorter = _without_nulls(definition, arguments)
+        if shorter is None:
+            raise
+        try:
+            return _fitting(definition, shorter)
+        except ToolArgumentError:
+            raise error from None
+
+
+def _without_nulls(definition: ToolDefinition, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    try:
+        shorter = without_nulls(json.dumps(dict(definition.parameters)), json.dumps(dict(arguments)))
+    except (TypeError, ValueError, RecursionError):  # not from a model, which writes JSON
+        return None
+    return None if shorter is None else json.loads(shorter)
+
+
+def _fitting(definition: ToolDefinition, arguments: Mapping[str, Any]) -> dict[str, Any]:
     callee = _own_callee(definition)
     if callee is not None:
         return _coerced(definition.name, callee, arguments)

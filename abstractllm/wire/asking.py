@@ -66,7 +66,7 @@ class Asking:
         """Return a whole answer. Raises GenerationError for what is none."""
         whole = self._codec.decode_response(body)
         read = tuple(self._whole(choice) for choice in whole.choices or (whole,))
-        return replace(read[0], choices=read) if whole.choices else read[0]
+        return replace(read[0], choices=read, raw_response=whole.raw_response) if whole.choices else read[0]
 
     def _whole(self, answer: GenerateResponse) -> GenerateResponse:
         calls = {

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 _BASE = {"type", "enum", "const", "description", "title", "properties", "required", "items", "anyOf", "$ref", "$defs"}
-_SILENT = {"$schema", "$id", "$comment", "$anchor", "examples", "deprecated", "readOnly", "writeOnly", "discriminator"}
+_SILENT = {
+    "title",
+    "$schema",
+    "$id",
+    "$comment",
+    "$anchor",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "discriminator",
+}
 """Keywords that say nothing about values, and that nobody misses."""
 
 _STRING_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
@@ -115,7 +126,9 @@ def _rewritten(schema: object, dialect: Dialect) -> dict[str, Any]:
     if _is_object(given):
         _check_closed(given, dialect)
         made |= _object(made, dialect)
-        left = {key: value for key, value in left.items() if key not in ("additionalProperties", "patternProperties")}
+        left = {
+            key: value for key, value in left.items() if key != "additionalProperties" or isinstance(value, Mapping)
+        }
     if dialect.typed and not made.keys() & {"type", "enum", "const", "anyOf", "$ref"}:
         raise _Unsayable
     if dialect.typed and _has(given, "array") and "items" not in made:
@@ -197,7 +210,7 @@ def _object(made: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
         return found
     required = made.get("required", ())
     properties = {name: one if name in required else _nullable(one) for name, one in made.get("properties", {}).items()}
-    return found | {"properties": properties, "required": list(properties)}
+    return found | {"properties": properties} | ({"required": list(properties)} if properties else {})
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from abstractllm.errors import (
 )
 from abstractllm.providers.anthropic import AnthropicProvider, quirks_of
 from abstractllm.providers.http import Backoff
+from abstractllm.schema import Regex
 from abstractllm.testing import ProviderConformance
 from abstractllm.testing.faces import Face, ask
 from abstractllm.testing.loopback import LoopbackServer, Reply
@@ -222,9 +223,9 @@ REFUSED = [
     (OLD, {"reasoning": "low", "tools": [WEATHER], "tool_choice": "required"}, UnsupportedFeatureError),
     (OLD, {"reasoning": "low", "max_tokens": 1024}, InvalidParameterError),
     ("claude-3-5-haiku-latest", {"reasoning": "low"}, UnsupportedFeatureError),
-    ("claude-3-5-haiku-latest", {"response_format": FORM}, UnsupportedFeatureError),
+    ("claude-3-5-haiku-latest", {"response_format": Regex("a+")}, UnsupportedFeatureError),
     ("claude-mythos-preview", {"reasoning": "none"}, UnsupportedFeatureError),
-    (OLD, {"response_format": {"type": "object"}}, UnsupportedFeatureError),
+    (OLD, {"response_format": Regex("a+")}, UnsupportedFeatureError),
     (OLD, {"messages": LATE}, UnsupportedFeatureError),
     (OLD, {"messages": [Message("user", (DocumentPart(b"x", "application/zip"),))]}, UnsupportedFeatureError),
     (OLD, {"messages": [Message("user", "Hi", name="Ann")]}, UnsupportedFeatureError),
@@ -248,7 +249,7 @@ def test_capabilities_follow_the_model():
 
     assert able(OLD)[ModelCapability.REASONING] is True
     assert able("claude-3-haiku-20240307")[ModelCapability.REASONING] is False
-    assert able("claude-3-haiku-20240307")[ModelCapability.STRUCTURED_OUTPUT] is False
+    assert able("claude-3-haiku-20240307")[ModelCapability.STRUCTURED_OUTPUT] is True
     assert able("kimi-k2")[ModelCapability.VISION] is None
 
 

@@ -182,7 +182,6 @@ def test_every_declared_parameter_can_be_said_and_no_other(name):
         "reasoning": "high",
         "priority": 1,
         "deterministic": True,
-        "retries": 1,
     }
     with LoopbackServer([OK]) as server, CLASSES[name](base_url=server.url, api_key=KEY, model="m") as llm:
         for parameter, value in samples.items():
@@ -287,8 +286,9 @@ def test_forms_of_answers():
         ("mlx-lm", {"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ("mlx-lm", {"reasoning": "low"}, "reasoning"),
         ("vllm", {"reasoning": "none"}, "reasoning"),
-        ("deepseek", {"response_format": FORM}, "response_format"),
-        ("mlx-lm", {"response_format": FORM}, "response_format"),
+        ("deepseek", {"response_format": Regex("a+")}, "response_format"),
+        ("mlx-lm", {"response_format": Regex("a+")}, "response_format"),
+        ("maritaca", {"response_format": FORM, "retries": 1, "n": 2}, "retries"),
         ("groq", {"response_format": Regex("a+")}, "response_format"),
         ("groq", {"messages": [Message("user", "Hi", name="Ada")]}, "name"),
         ("groq", {"options": {"top_a": 1}}, "options.top_a"),
@@ -316,10 +316,10 @@ def test_capabilities_are_those_of_the_row():
     unsure = CLASSES["vllm"]().get_capabilities()
     assert unsure[ModelCapability.TOOL_USE] is None
     assert unsure[ModelCapability.VISION] is None
-    lacking = CLASSES["mlx-lm"]().get_capabilities()
-    assert lacking[ModelCapability.STRUCTURED_OUTPUT] is False
-    assert lacking[ModelCapability.JSON_MODE] is False
-    assert CLASSES["deepseek"]().get_capabilities()[ModelCapability.STRUCTURED_OUTPUT] is False
+    asked_by_prompt = CLASSES["mlx-lm"]().get_capabilities()
+    assert asked_by_prompt[ModelCapability.STRUCTURED_OUTPUT] is None
+    assert asked_by_prompt[ModelCapability.JSON_MODE] is None
+    assert CLASSES["deepseek"]().get_capabilities()[ModelCapability.JSON_MODE] is True
 
 
 # Answers.
