@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,14 +80,12 @@ class OutputFormat:
             return text
         try:
             return self._value(text)
-        except OutputValidationError as error:
+        except OutputValidationError:
             shorter = without_nulls(self.text, text)
-            if shorter is None:
-                raise
-            try:
-                return self._value(shorter)
-            except OutputValidationError:
-                raise error from None
+            if shorter is not None:
+                with suppress(OutputValidationError):  # what was wrong with the text as it is says more
+                    return self._value(shorter)
+            raise
 
     def _value(self, text: str) -> Any:
         return _validated(self.adapter, text) if self.adapter is not None else _checked(self.text, text)

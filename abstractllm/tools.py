@@ -10,6 +10,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -72,14 +73,12 @@ def validate_arguments(definition: ToolDefinition, arguments: Mapping[str, Any])
         raise ToolArgumentError(definition.name, [f"must be an object, not {type(arguments).__name__}"])
     try:
         return _fitting(definition, arguments)
-    except ToolArgumentError as error:
+    except ToolArgumentError:
         shorter = _without_nulls(definition, arguments)
-        if shorter is None:
-            raise
-        try:
-            return _fitting(definition, shorter)
-        except ToolArgumentError:
-            raise error from None
+        if shorter is not None:
+            with suppress(ToolArgumentError):  # what was wrong with the arguments as they are says more
+                return _fitting(definition, shorter)
+        raise
 
 
 def _without_nulls(definition: ToolDefinition, arguments: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -209,3 +209,52 @@ def test_public_names():
     assert abstractllm.Regex("a") == Regex("a")
     assert abstractllm.Grammar("a") == Grammar("a")
     assert isinstance(to_output_format(Regex("a")), OutputFormat)
+
+
+# Null for what may be left out.
+
+
+class Place(BaseModel):
+    name: str
+    floor: int = 0
+    inner: Place | None = None
+
+
+NULLS = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}, "b": {"anyOf": [{"$ref": "#"}, {"type": "string"}]}},
+    "required": ["a"],
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "value"),
+    [
+        (NULLS, '{"a": "x", "b": null}', {"a": "x"}),
+        (NULLS, '{"a": "x", "b": {"a": "y", "b": null}}', {"a": "x", "b": {"a": "y"}}),
+        (Place, '{"name": "x", "floor": null}', Place(name="x")),
+        (
+            Place,
+            '{"name": "x", "inner": {"name": "y", "floor": null, "inner": null}}',
+            Place(name="x", inner=Place(name="y")),
+        ),
+    ],
+)
+def test_null_counts_as_left_out_where_it_does_not_fit(form, text, value):
+    assert to_output_format(form).parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("form", "text"), [(NULLS, '{"a": null}'), (NULLS, "null"), (Place, '{"name": null, "floor": null}')]
+)
+def test_null_for_what_must_be_there_is_no_value(form, text):
+    with pytest.raises(OutputValidationError, match="None|null|string|valid") as caught:
+        to_output_format(form).parse(text)
+    assert (caught.value.__cause__ is not None) is (form is Place)
+
+
+def test_null_that_fits_stays():
+    form = to_output_format(
+        {"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"type": "string"}}}
+    )
+    assert form.parse('{"a": null, "b": null}') == {"a": None}

@@ -36,7 +36,8 @@ def retries(request: GenerateRequest, default: int, capabilities: Callable[[], C
     Never in a stream, whose reader has seen the answer, and never where several answers are asked for: then one that
     is misshapen raises.
     """
-    if request.response_format is None or request.stream or request.n > 1:
+    form = request.response_format
+    if form is None or form.kind != "json" or request.stream or request.n > 1:
         return 0
     most = default if request.retries is None else request.retries
     return most if most and capabilities().get(ModelCapability.MULTI_TURN) is not False else 0

@@ -81,3 +81,25 @@ def test_a_place_in_the_line_is_known_until_the_end():
     assert call.queue_position is None
     call.in_line(lambda: 3)
     assert call.queue_position is None
+
+
+def test_another_try_begins_anew_but_for_the_deadline():
+    call = Call(Timeout(total=60, first_event=5))
+    began, deadline = call.started, call.deadline
+    call.asked -= 100
+    call.first_event()
+    call.report_progress(3, 4)
+    call.in_line(lambda: 2)
+    call.cancel()
+    call.again()
+    assert (call.started, call.deadline) == (began, deadline)
+    assert call.asked >= began
+    assert (call.begun, call.progress, call.queue_position, call.cancelled) == (False, (0, 0), None, False)
+
+
+def test_another_try_of_a_closed_provider_is_not_wanted():
+    call, heard = Call(), []
+    call.close()
+    call.again()
+    call.on_cancel(lambda: heard.append(call.closed))
+    assert (call.cancelled, heard) == (True, [True])

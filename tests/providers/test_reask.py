@@ -16,6 +16,8 @@ from abstractllm.errors import (
     UnsupportedOperationError,
 )
 from abstractllm.providers.base import BaseProvider
+from abstractllm.providers.call import Call
+from abstractllm.providers.http.provider import _room
 from abstractllm.schema import Regex
 from abstractllm.testing.faces import Face, ask
 from abstractllm.types import GenerateResponse, Message, Timeout, Usage
@@ -223,3 +225,11 @@ def test_a_close_ends_the_tries(kind):
     with pytest.raises(UnsupportedOperationError, match="closed"):
         llm.generate("How old?", response_format=FORM)
     assert len(llm.asked) == 2
+
+
+def test_the_limit_for_the_first_event_counts_from_each_try():
+    call = Call(Timeout(first_event=50))
+    call.asked -= 100
+    assert _room(call) < 0
+    call.again()
+    assert 0 < _room(call) <= 50

@@ -119,3 +119,12 @@ def test_who_takes_no_names_of_tools_gets_one_tool_alone() -> None:
     tools = REQUEST.tools
     body = Asking(CHAT, "tool", REQUEST, by_name=False).encode_request(replace(REQUEST, tools=tools))
     assert (body["tool_choice"], len(body["tools"])) == ("required", 1)
+
+
+def test_what_a_service_wants_back_with_the_call_is_not_kept_without_it() -> None:
+    kept = {"openai_chat": {"extra_content": [{"signature": "s"}]}}
+    call = ToolCall("c", "answer", {"a": "b"})
+    answer = replace(END, tool_calls=(call,), finish_reason="tool_calls", provider_data=kept)
+    body = json.dumps(CHAT.encode_response(answer)).encode()
+    assert CHAT.decode_response(body).provider_data == kept
+    assert Asking(CHAT, "tool", REQUEST).decode_response(body).provider_data is None
