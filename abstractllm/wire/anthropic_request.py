@@ -11,7 +11,7 @@ from abstractllm.errors import InvalidParameterError
 from abstractllm.schema import OutputFormat
 from abstractllm.types import GenerateRequest, Message, ToolDefinition
 from abstractllm.wire.anthropic_blocks import assistant_blocks, part_blocks, result_block
-from abstractllm.wire.dialects import ANTHROPIC, rewritten
+from abstractllm.wire.dialects import ANTHROPIC, rewritten_text
 from abstractllm.wire.refusals import refusal, refuse_names, refuse_parameters
 
 _UNSAID = (
@@ -183,9 +183,9 @@ def _format(request: GenerateRequest, quirks: AnthropicQuirks) -> dict[str, Any]
     return {"type": "json_schema", "schema": schema}
 
 
-def output_schema(output: OutputFormat) -> dict[str, Any] | None:
+def output_schema(output: OutputFormat) -> Mapping[str, Any] | None:
     """Return a schema that the service can hold an answer to; None where it can to none of these values alone."""
-    return rewritten(output.schema or {}, ANTHROPIC)
+    return rewritten_text(output.text, ANTHROPIC)
 
 
 def _with_options(body: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

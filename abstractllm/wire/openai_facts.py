@@ -20,7 +20,7 @@ from abstractllm.types import (
     ToolDefinition,
     given_parameters,
 )
-from abstractllm.wire.dialects import STRICT, rewritten
+from abstractllm.wire.dialects import STRICT, rewritten, rewritten_text
 
 LEAST_LOGPROB = -9999.0
 """What these formats say for a probability of nothing, since JSON has no infinity."""
@@ -143,7 +143,7 @@ def described_schema(output: OutputFormat, *, rewrites: bool, strict: bool) -> d
     strict if it happens to be right.
     """
     schema = output.schema or {}
-    made = rewritten(schema, STRICT) if strict and rewrites else None
+    made = rewritten_text(output.text, STRICT) if strict and rewrites else None
     sent, is_so = (schema, strict and is_strict(schema)) if made is None else (made, True)
     return {"name": format_name(output), "schema": sent, "strict": is_so}
 

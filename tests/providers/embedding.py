@@ -10,6 +10,7 @@ from dataclasses import replace
 from abstractllm.providers import compatible
 from abstractllm.providers.compatible import SERVICES, CompatibleProvider
 from abstractllm.providers.http import Backoff
+from abstractllm.providers.maritaca import MaritacaProvider
 from abstractllm.providers.openai import OpenAIProvider
 from abstractllm.testing.loopback import LoopbackServer, Reply
 from abstractllm.types import Embeddings, Usage
@@ -24,7 +25,9 @@ WIRE = OpenAIEmbeddings("served")
 
 
 CLASSES = {
-    cls.name: cls for cls in vars(compatible).values() if isinstance(cls, type) and issubclass(cls, CompatibleProvider)
+    cls.name: cls
+    for cls in (*vars(compatible).values(), MaritacaProvider)
+    if isinstance(cls, type) and issubclass(cls, CompatibleProvider)
 }
 
 
