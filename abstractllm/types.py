@@ -35,11 +35,12 @@ class ImagePart:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPart:
-    """A document that a provider reads itself, such as a PDF."""
+    """A document that a provider reads itself, such as a PDF, or by `url` when `data` is empty."""
 
     data: bytes = field(repr=False)
     media_type: str
     name: str | None = None
+    url: str | None = None
 
 
 Part = TextPart | ImagePart | DocumentPart

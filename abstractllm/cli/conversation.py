@@ -97,7 +97,7 @@ def _part(part: Part) -> dict[str, Any]:
         return {"type": "text", "text": part.text}
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
-    return {"type": "file", "file": {"filename": part.name, "file_data": _data_url(part)}}
+    return {"type": "file", "file": {"filename": part.name, "file_data": part.url or _data_url(part)}}
 
 
 def _data_url(part: ImagePart | DocumentPart) -> str:

@@ -20,6 +20,7 @@ from abstractllm.errors import UnsupportedFeatureError, UnsupportedOperationErro
 from abstractllm.interface import AbstractLLMInterface, File, Tool
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.call import Call
+from abstractllm.providers.documents import must_become_text, with_documents_as_text, with_stand_ins
 from abstractllm.providers.reask import answered, check_retries, retries
 from abstractllm.providers.request import build_request, instance_config, listed, naming_variable, with_files_read
 from abstractllm.providers.run import Observer, Run, partial_reader
@@ -283,14 +284,15 @@ class BaseProvider(AbstractLLMInterface):
         *,
         unread: bool = False,
     ) -> GenerateRequest:
-        """Build the request and refuse it here if it cannot work; `unread` leaves its files for later."""
+        """Build the request and refuse it here if it cannot work; `unread` leaves files and documents for later."""
         self._check_open()
         request = build_request(self._config, prompt, system_prompt, files, stream, tools, params, unread=unread)
         self._refuse(request)
-        return request
+        return request if unread else with_documents_as_text(request, self)
 
     def _refuse(self, request: GenerateRequest) -> None:
-        """Raise if the request cannot work."""
+        """Raise if the request cannot work. What will become text is taken for text."""
+        request = with_stand_ins(request, self)
         able = self.get_capabilities()
         check_request(request, able, supported=self.parameters, options=self.options, provider=self.name)
         check_retries(request, able, self.name)
@@ -321,8 +323,9 @@ class BaseProvider(AbstractLLMInterface):
         self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line, unread: Sequence[File] = ()
     ) -> AsyncGenerator[GenerateResponse, None]:
         """Run the request on an event loop; no step of a blocking generator runs there, and no file is read there."""
-        with self._run(request, accumulator, line, complete=not unread) as run:
-            begun = self._after_reading(run, unread) if unread else self._async_source(request, run.call)
+        unready = bool(unread) or must_become_text(request, self)
+        with self._run(request, accumulator, line, complete=not unready) as run:
+            begun = self._after_reading(run, unread) if unready else self._async_source(request, run.call)
             answer = answered(run, begun, lambda again: self._async_source(again, run.call), self._retries(request))
             async with aclosing(answer) as deltas:
                 async for delta in deltas:
@@ -330,13 +333,17 @@ class BaseProvider(AbstractLLMInterface):
             run.finish()
 
     async def _after_reading(self, run: Run, files: Sequence[File]) -> AsyncGenerator[GenerateResponse, None]:
-        """Read the files in a thread, then run the request with them."""
-        run.request = await asyncio.wrap_future(self._readers().submit(with_files_read, run.request, files))
-        self._refuse(run.request)
+        """Read the files and documents in a thread, then run the request with them."""
+        run.request = await asyncio.wrap_future(self._readers().submit(self._read, run.request, files))
         run.start()
         async with aclosing(self._async_source(run.request, run.call)) as source:
             async for delta in source:
                 yield delta
+
+    def _read(self, request: GenerateRequest, files: Sequence[File]) -> GenerateRequest:
+        request = with_files_read(request, files) if files else request
+        self._refuse(request)
+        return with_documents_as_text(request, self)
 
     def _async_source(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
         if self._has("_astream"):

@@ -160,7 +160,7 @@ def _read_parts(files: Sequence[File]) -> tuple[Part, ...]:
 
 
 def _unread_parts(files: Sequence[File]) -> tuple[Part, ...]:
-    return tuple(TextPart("", str(path)) for path in files)
+    return tuple(TextPart("", str(file)) for file in files)
 
 
 def listed(files: Sequence[File] | None) -> list[File]:

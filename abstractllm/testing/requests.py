@@ -42,7 +42,7 @@ _REFUSALS: Mapping[ModelCapability, Mapping[str, Any]] = {
     ModelCapability.SYSTEM_PROMPT: {"system_prompt": "Be brief."},
     ModelCapability.TOOL_USE: {"tools": [_TOOL]},
     ModelCapability.VISION: {"messages": [Message("user", (ImagePart(b"\x89PNG", "image/png"),))]},
-    ModelCapability.DOCUMENTS: {"messages": [Message("user", (DocumentPart(b"%PDF", "application/pdf"),))]},
+    ModelCapability.DOCUMENTS: {"messages": [Message("user", (DocumentPart(b"x", "application/x-unknown"),))]},
 }
 """A call's arguments that each capability is needed for."""
 

@@ -50,6 +50,8 @@ def _base64_source(part: ImagePart | DocumentPart) -> dict[str, Any]:
 
 def _document_block(part: DocumentPart, provider: str) -> dict[str, Any]:
     title = {} if part.name is None else {"title": part.name}
+    if part.url and not part.data:
+        return {"type": "document", "source": {"type": "url", "url": part.url}, **title}
     if part.media_type == "application/pdf":
         return {"type": "document", "source": _base64_source(part), **title}
     if part.media_type == "text/plain":
@@ -199,6 +201,8 @@ def _image_part(block: Block) -> Part:
 
 def _document_part(block: Block) -> Part:
     found = read_request(block, _Sourced)
+    if found.source.type == "url":
+        return DocumentPart(b"", "application/pdf", found.title, url=found.source.url)
     if found.source.type == "text":
         return DocumentPart(found.source.data.encode("utf-8"), found.source.media_type or "text/plain", found.title)
     return DocumentPart(_decoded(found.source), found.source.media_type, found.title)

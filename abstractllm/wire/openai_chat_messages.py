@@ -10,7 +10,7 @@ from abstractllm.accumulator import call_deltas
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
 from abstractllm.messages import to_messages
 from abstractllm.types import ImagePart, Message, Part, TextPart, ToolCall
-from abstractllm.wire.openai_facts import data_url, file_name, image_url, mappings, read_document
+from abstractllm.wire.openai_facts import document_url, file_name, image_url, mappings, read_document
 
 OWN = "openai_chat"
 """Key of this format in `provider_data`: fields that a service wants back, such as signed reasoning.
@@ -96,7 +96,7 @@ def _write_part(part: Part, role: str) -> dict[str, Any]:
         raise _misplaced(part, role)
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": image_url(part)}}
-    return {"type": "file", "file": {"filename": file_name(part), "file_data": data_url(part.media_type, part.data)}}
+    return {"type": "file", "file": {"filename": file_name(part), "file_data": document_url(part)}}
 
 
 # The other direction.

@@ -78,18 +78,26 @@ def image_url(part: ImagePart) -> str:
     return part.url if part.url and not part.data else data_url(part.media_type, part.data)
 
 
+def document_url(part: DocumentPart) -> str:
+    """Return where a document is: its own URL where it has no bytes."""
+    return part.url if part.url and not part.data else data_url(part.media_type, part.data)
+
+
 def file_name(part: DocumentPart) -> str:
     """Return a document's name, which the service asks for, made from its kind where it has none."""
     return part.name or f"document{mimetypes.guess_extension(part.media_type) or ''}"
 
 
 def read_document(name: object, data: object) -> DocumentPart:
-    """Return the document in a `data:` URL. Raises InvalidParameterError for anything else."""
+    """Return the document in a `data:` URL, or at another. Raises InvalidParameterError for anything else."""
+    title = name if isinstance(name, str) and name else None
+    if isinstance(data, str) and re.match(r"https?://", data):
+        return DocumentPart(b"", "application/pdf", title, url=data)
     found = re.fullmatch(r"data:([^;,]+);base64,(.*)", data, re.DOTALL) if isinstance(data, str) else None
     try:
         if found:
             data_bytes = base64.b64decode(found[2], validate=True)
-            return DocumentPart(data_bytes, found[1], name if isinstance(name, str) and name else None)
+            return DocumentPart(data_bytes, found[1], title)
     except ValueError as error:
         raise InvalidParameterError("messages", "A file in messages is not valid base64.") from error
     raise InvalidParameterError("messages", "A file in messages must have file_data: data:TYPE;base64,DATA.")

@@ -11,7 +11,7 @@ from abstractllm.accumulator import call_deltas, decode_arguments
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
 from abstractllm.messages import to_messages
 from abstractllm.types import DocumentPart, ImagePart, Message, Part, TextPart, ToolCall
-from abstractllm.wire.openai_facts import data_url, file_name, image_url, mappings, read_document, string
+from abstractllm.wire.openai_facts import document_url, file_name, image_url, mappings, read_document, string
 
 OWN = "openai_responses"
 """Key of this format in `provider_data`: a list in the order of the service's output.
@@ -79,7 +79,9 @@ def _write_part(part: Part, role: str) -> dict[str, Any]:
         raise UnsupportedFeatureError(feature, "The Responses API takes no images and documents from the assistant.")
     if isinstance(part, ImagePart):
         return {"type": "input_image", "image_url": image_url(part)}
-    return {"type": "input_file", "filename": file_name(part), "file_data": data_url(part.media_type, part.data)}
+    if part.url and not part.data:
+        return {"type": "input_file", "file_url": part.url}
+    return {"type": "input_file", "filename": file_name(part), "file_data": document_url(part)}
 
 
 # The other direction.
@@ -224,6 +226,6 @@ def _read_part(part: object) -> object:
     if kind == "input_image":
         return {"type": "image_url", "image_url": part.get("image_url")}
     if kind == "input_file":
-        document: DocumentPart = read_document(part.get("filename"), part.get("file_data"))
+        document: DocumentPart = read_document(part.get("filename"), part.get("file_data") or part.get("file_url"))
         return document
     return part
