@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from abstractllm.factory import create_llm as create_llm
     from abstractllm.interface import AbstractLLMInterface as AbstractLLMInterface
     from abstractllm.parameters import ModelParameter as ModelParameter
+    from abstractllm.providers.http.fetching import fetch_file as fetch_file, fetch_file_async as fetch_file_async
     from abstractllm.registry import (
         ProviderInfo as ProviderInfo,
         list_providers as list_providers,
@@ -122,6 +123,8 @@ __all__ = [
     "Usage",
     "__version__",
     "create_llm",
+    "fetch_file",
+    "fetch_file_async",
     "list_providers",
     "register_provider",
 ]
@@ -162,6 +165,7 @@ _PLACES = {
     "abstractllm.factory": ("create_llm",),
     "abstractllm.interface": ("AbstractLLMInterface",),
     "abstractllm.parameters": ("ModelParameter",),
+    "abstractllm.providers.http.fetching": ("fetch_file", "fetch_file_async"),
     "abstractllm.registry": ("ProviderInfo", "list_providers", "register_provider"),
     "abstractllm.schema": ("Grammar", "Regex"),
     "abstractllm.streams": ("AsyncResponseStream", "ResponseStream"),

@@ -38,6 +38,7 @@ PLACES = {
     "mlx_lm": ("providers.mlx",),
     "numpy": ("providers.mlx",),
     "msgspec": ("wire",),
+    "pypdf": ("files",),
     "pydantic": ("tools", "schema", "callables"),
     "pytest": ("testing",),
     "referencing": ("tools", "schema", "callables"),

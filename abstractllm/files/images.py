@@ -1,6 +1,6 @@
-"""Images: what they are, whether they are whole, and smaller ones where a service takes no larger. Alone knows Pillow.
+"""Images: what they are, whether they are whole, and smaller ones where a service takes no larger. Knows Pillow.
 
-What one service takes is said by its provider, as `ImageLimits`. All of this takes time and blocks; call it in a thread.
+What a service takes is said by its provider, as `ImageLimits`. All of this blocks and takes time; call it in a thread.
 """
 
 from __future__ import annotations
@@ -202,6 +202,8 @@ def _forms(image: Image, limits: ImageLimits, *, photograph: bool) -> list[str]:
 
 def _encoded(image: Image, form: str, profile: bytes | None) -> bytes:
     buffer = io.BytesIO()
-    colours = {"icc_profile": profile} if profile else {}
-    image.save(buffer, **_ENCODERS[form], **colours, exif=b"")
+    options: dict[str, Any] = {**_ENCODERS[form], "exif": b""}
+    if profile:
+        options["icc_profile"] = profile
+    image.save(buffer, **options)
     return buffer.getvalue()

@@ -73,5 +73,3 @@ def _line(cells: Iterable[str]) -> str:
 
 def _cell(text: str) -> str:
     return re.sub(r"\\|\||<br>", r"\\\g<0>", text).replace("\n", "<br>")
-
-

@@ -141,5 +141,3 @@ def fenced(label: str, language: str, text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"File: {label}\n{fence}{language}\n{body}\n{fence}"
-
-

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
+from abstractllm.providers import intake
+from abstractllm.providers.http.attachments import Attachments
 from abstractllm.providers.http.provider import HTTPProvider
 from abstractllm.providers.http.rehearsal import rehearse
 from abstractllm.providers.http.secret import Secret
@@ -87,6 +89,7 @@ class AnthropicProvider(HTTPProvider):
         {"max_tokens", "temperature", "top_p", "top_k", "stop", "tool_choice", "response_format", "reasoning"}
     )
     settings: ClassVar[frozenset[str]] = HTTPProvider.settings | {"betas"}
+    attachments: ClassVar[Attachments] = intake.ANTHROPIC
     options: ClassVar[frozenset[str]] = frozenset(
         {"service_tier", "metadata", "cache_control", "thinking", "output_config", "disable_parallel_tool_use"}
         | {"inference_geo", "container", "context_management", "speed"}

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import InvalidParameterError
-from abstractllm.providers import embedding_services
+from abstractllm.providers import embedding_services, intake
 from abstractllm.providers.embedding import EmbeddingService
+from abstractllm.providers.http.attachments import Attachments
 from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.providers.http.provider import HTTPProvider
 from abstractllm.types import GenerateRequest
@@ -42,6 +43,7 @@ class Service:
     - `options`: fields of its own, for `options={...}`.
     - `can`, `cannot`: capabilities that all of its models have, and that none has; others are unknown.
     - `embeddings`: what it has for embeddings; None where it has none.
+    - `attachments`: the images and documents that it takes.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Service:
     can: frozenset[ModelCapability] = frozenset()
     cannot: frozenset[ModelCapability] = _FILES
     embeddings: EmbeddingService | None = None
+    attachments: Attachments = field(default_factory=Attachments)
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -124,6 +127,7 @@ SERVICES: Mapping[str, Service] = {
             | {"chat_template_kwargs", "ignore_eos", "include_reasoning", "min_tokens", "mm_processor_kwargs"}
             | {"skip_special_tokens", "stop_token_ids"},
             embeddings=embedding_services.VLLM,
+            attachments=intake.VLLM,
         ),
         Service(
             "lmstudio",
@@ -137,6 +141,7 @@ SERVICES: Mapping[str, Service] = {
             needs_key=False,
             options=frozenset({"draft_model", "repeat_penalty", "ttl"}),
             embeddings=embedding_services.LMSTUDIO,
+            attachments=intake.LM_STUDIO,
         ),
         Service(
             "mlx-lm",
@@ -168,6 +173,7 @@ SERVICES: Mapping[str, Service] = {
             options=_USUAL | {"models", "plugins", "provider", "route", "top_a", "transforms", "verbosity"},
             cannot=frozenset(),
             embeddings=embedding_services.OPENROUTER,
+            attachments=intake.OPENROUTER,
         ),
         Service(
             "groq",
@@ -187,6 +193,7 @@ SERVICES: Mapping[str, Service] = {
             ),
             options=_USUAL | {"reasoning_format", "service_tier"},
             embeddings=embedding_services.GROQ,
+            attachments=intake.GROQ,
         ),
         Service(
             "mistral",
@@ -203,6 +210,7 @@ SERVICES: Mapping[str, Service] = {
             ),
             options=frozenset({"parallel_tool_calls", "prediction", "prompt_mode", "safe_prompt"}),
             embeddings=embedding_services.MISTRAL,
+            attachments=intake.MISTRAL,
         ),
         Service(
             "deepseek",
@@ -213,7 +221,7 @@ SERVICES: Mapping[str, Service] = {
             ChatQuirks(accepted=STANDARD - {"seed", "n", "logit_bias", "reasoning"}, schemas="json_object"),
             options=frozenset({"reasoning_effort", "thinking"}),
             can=frozenset({ModelCapability.JSON_MODE}),
-            cannot=_FILES | _EYES,
+            attachments=intake.DEEPSEEK,
         ),
         Service(
             "together",
@@ -224,6 +232,7 @@ SERVICES: Mapping[str, Service] = {
             ChatQuirks(accepted=EXTENDED - _LOGPROBS, reasoning_field="reasoning", schema_prompted=True),
             options=_USUAL | {"chat_template_kwargs", "safety_model"},
             embeddings=embedding_services.TOGETHER,
+            attachments=intake.TOGETHER,
         ),
         Service(
             "fireworks",
@@ -234,6 +243,7 @@ SERVICES: Mapping[str, Service] = {
             ChatQuirks(accepted=EXTENDED, schema_prompted=True),
             options=_USUAL | {"context_length_exceeded_behavior", "prompt_truncate_len"},
             embeddings=embedding_services.FIREWORKS,
+            attachments=intake.FIREWORKS,
         ),
         Service(
             "xai",
@@ -242,6 +252,7 @@ SERVICES: Mapping[str, Service] = {
             "XAI_API_KEY",
             ChatQuirks(accepted=STANDARD - {"logit_bias"}, max_tokens="max_completion_tokens"),
             options=_USUAL | {"deferred", "search_parameters"},
+            attachments=intake.XAI,
         ),
         Service(
             "gemini",
@@ -258,6 +269,7 @@ SERVICES: Mapping[str, Service] = {
             ),
             options=frozenset({"extra_body"}),
             embeddings=embedding_services.GEMINI,
+            attachments=intake.GEMINI,
         ),
         Service(
             "azure",
@@ -269,6 +281,7 @@ SERVICES: Mapping[str, Service] = {
             options=_USUAL | {"metadata", "prediction", "service_tier", "store", "strict_tools", "verbosity"},
             cannot=frozenset(),
             embeddings=embedding_services.AZURE,
+            attachments=intake.OPENAI_CHAT,
         ),
     )
 }
@@ -298,7 +311,7 @@ class CompatibleProvider(HTTPEmbeddings):
         cls.service, cls.name = service, service.name
         cls.key_variable, cls.needs_key = service.key_variable, service.needs_key
         cls.parameters, cls.options = service.quirks.accepted, service.options
-        cls.defaults, cls.embeddings = service.defaults, service.embeddings
+        cls.defaults, cls.embeddings, cls.attachments = service.defaults, service.embeddings, service.attachments
         cls.settings = HTTPProvider.settings if service.embeddings is None else HTTPEmbeddings.settings
 
     def get_capabilities(self) -> Capabilities:

@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 from abstractllm.aio import portal
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import AuthenticationError, InvalidParameterError, UnsupportedFeatureError
+from abstractllm.providers import intake
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.embedding import EmbeddingService
+from abstractllm.providers.http.attachments import Attachments, check_fetch_urls
 from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
 from abstractllm.providers.http.errands import ErrandProvider
@@ -64,6 +66,7 @@ class OllamaProvider(HTTPEmbeddings, ErrandProvider):
     name: ClassVar[str] = "ollama"
     path: ClassVar[str] = "/api/chat"
     key_variable: ClassVar[str | None] = "OLLAMA_API_KEY"
+    attachments: ClassVar[Attachments] = intake.OLLAMA
     needs_key: ClassVar[bool] = False
     parameters: ClassVar[frozenset[str]] = frozenset(
         {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice", "response_format"}
@@ -168,6 +171,7 @@ class OllamaProvider(HTTPEmbeddings, ErrandProvider):
         return OllamaEmbeddings(self.name)
 
     def _configure(self, config: Mapping[str, Any]) -> None:
+        check_fetch_urls(config.get("fetch_urls"))
         self._endpoint = _endpoint(config, self.key_variable)
 
     def _check(self, request: GenerateRequest) -> None:

@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal
 
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
-from abstractllm.providers import embedding_services
+from abstractllm.providers import embedding_services, intake
 from abstractllm.providers.compatible import no_model, openai_embeddings
 from abstractllm.providers.embedding import EmbeddingService
+from abstractllm.providers.http.attachments import Attachments
 from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.types import GenerateRequest
 from abstractllm.wire.asking import as_asked
@@ -172,6 +173,9 @@ class OpenAIProvider(HTTPEmbeddings):
 
     def _embedding_codec(self) -> OpenAIEmbeddings:
         return openai_embeddings(embedding_services.OPENAI, self.name)
+
+    def _attachments(self, request: GenerateRequest) -> Attachments:
+        return intake.OPENAI_RESPONSES if self._api_of(request) == "responses" else intake.OPENAI_CHAT
 
     def _url(self, request: GenerateRequest, base_url: str) -> str:
         path = "/responses" if self._api_of(request) == "responses" else "/chat/completions"

@@ -1,4 +1,4 @@
-"""Requests over aiohttp, and what can go wrong with them in words. The only module that knows aiohttp.
+"""Requests over aiohttp, and what can go wrong with them in words. Only this module and `download` know aiohttp.
 
 Importing aiohttp takes long and makes two TLS contexts, so this module is imported off the event loop, by `provider`.
 """

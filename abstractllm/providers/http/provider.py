@@ -6,10 +6,11 @@ import asyncio
 import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from abstractllm.capabilities import ModelCapability
 from abstractllm.errors import (
     AbstractLLMError,
     AuthenticationError,
@@ -19,9 +20,20 @@ from abstractllm.errors import (
 )
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.call import Call
+from abstractllm.providers.documents import must_become_text, parts_of, with_documents_as_text
+from abstractllm.providers.http.attachments import (
+    Attachments,
+    check_fetch_urls,
+    check_links,
+    has_images,
+    with_images_fitted,
+    with_links_fetched,
+    with_links_stood_in,
+)
 from abstractllm.providers.http.backoff import Backoff
 from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
 from abstractllm.providers.http.exchange import Streamed
+from abstractllm.providers.http.fetching import Fetcher
 from abstractllm.providers.http.interrupt import Interrupt
 from abstractllm.providers.http.pools import Pools
 from abstractllm.providers.http.secret import Secret
@@ -69,16 +81,21 @@ class HTTPProvider(BaseProvider):
     package's variable for it is set; without a key a provider that `needs_key` refuses requests. `max_retries` is how
     many tries there may be after the first; they wait as `backoff` says. `retried` counts them, for all requests.
 
+    `attachments` says which images the service takes, and what it fetches by URL. With `fetch_urls=True`, `fetcher`
+    gets what it does not fetch itself.
+
     Proxies and trusted certificates are those of the environment at the first request: HTTP_PROXY, HTTPS_PROXY,
     ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR.
     """
 
-    settings: ClassVar[frozenset[str]] = frozenset({"model", "api_key", "base_url", "max_retries"})
+    settings: ClassVar[frozenset[str]] = frozenset({"model", "api_key", "base_url", "max_retries", "fetch_urls"})
     path: ClassVar[str] = ""
     key_variable: ClassVar[str | None] = None
     needs_key: ClassVar[bool] = True
     backoff: ClassVar[Backoff] = Backoff()
     limits: ClassVar[Limits] = Limits()
+    attachments: ClassVar[Attachments] = Attachments()
+    fetcher: ClassVar[Fetcher] = Fetcher()
 
     def __init__(self, config: Mapping[str | Any, Any] | None = None, **settings: Any) -> None:
         super().__init__(config, **settings)
@@ -97,6 +114,10 @@ class HTTPProvider(BaseProvider):
         """Return the wire format of one request; that of all of them unless a provider speaks several."""
         return self._codec()
 
+    def _attachments(self, request: GenerateRequest) -> Attachments:
+        """Return what the service does with the images and documents of one request."""
+        return self.attachments
+
     def _url(self, request: GenerateRequest, base_url: str) -> str:
         """Return the address that a request goes to; `base_url` has no slash at its end."""
         return base_url + self.path
@@ -112,6 +133,7 @@ class HTTPProvider(BaseProvider):
     # Configuration.
 
     def _configure(self, config: Mapping[str, Any]) -> None:
+        check_fetch_urls(config.get("fetch_urls"))
         self._endpoint = read_endpoint(config, self.key_variable)
 
     def _configured(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,6 +152,11 @@ class HTTPProvider(BaseProvider):
             return None
         variable = self.key_variable or f"ABSTRACTLLM_{self.name}_API_KEY".upper().replace("-", "_")
         return f"No key; set the environment variable {variable} or pass api_key=."
+
+    def _refuse(self, request: GenerateRequest) -> None:
+        super()._refuse(with_links_stood_in(request))
+        if parts_of(request):
+            check_links(request, self._taken(request), fetch=bool(self.get_param("fetch_urls")))
 
     def _check(self, request: GenerateRequest) -> None:
         self._check_key()
@@ -167,6 +194,8 @@ class HTTPProvider(BaseProvider):
         """Return the answer, tried for until its first delta is there or another try makes no sense."""
         endpoint = self._endpoint
         await self._ready(endpoint)
+        if parts_of(request):
+            request = await interrupt.during(self._attached(request))
         codec = self._codec_for(request)
         body = await self._worked(_weight(request.messages), _encoded, codec, request)
         url = self._url(request, endpoint.base_url)
@@ -262,6 +291,23 @@ class HTTPProvider(BaseProvider):
         """Have done what takes long and is needed once, before anything is encoded or sent."""
         if endpoint.is_secure not in self._prepared_for:
             await self._in_thread(self._prepare, endpoint.is_secure)
+
+    async def _attached(self, request: GenerateRequest) -> GenerateRequest:
+        """Return the request with its files as the service takes them: fetched, as text, made smaller."""
+        attachments = self._taken(request)
+        if self.get_param("fetch_urls"):
+            request = await with_links_fetched(request, attachments, self.fetcher)
+        if must_become_text(request, self):  # what was fetched just now
+            request = await self._in_thread(with_documents_as_text, request, self)
+        if has_images(request):
+            request = await self._in_thread(with_images_fitted, request, attachments)
+        return request
+
+    def _taken(self, request: GenerateRequest) -> Attachments:
+        """Return what is taken in a request; a model that reads no documents needs none by URL."""
+        attachments = self._attachments(request)
+        reads_none = self.get_capabilities().get(ModelCapability.DOCUMENTS) is False
+        return replace(attachments, document_urls=False) if reads_none else attachments
 
     def _prepare(self, secure: bool) -> None:
         """Do what takes long and is needed once: imports, certificates. Not on an event loop."""
