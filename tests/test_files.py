@@ -366,7 +366,33 @@ def test_a_loop_of_links_is_refused(tmp_path):
 def test_odd_paths_are_refused():
     refused("a\0b")
     refused("x" * 300)
-    assert "download it first" in refused("https://example.org/a.png")
+    assert "download it first" in refused("ftp://example.org/a.png")
+    assert "download it first" in refused("data:image/png;base64,AA==")
+    assert "download it first" in refused("https://example.org/notes.csv?x=1")
+    assert "not valid" in refused("https://[::1/a.png")
+    with pytest.raises(FileProcessingError, match="download it first"):
+        read_files([Path("https://example.org/a.png")])
+
+
+def test_an_address_is_an_image_unless_it_ends_in_pdf():
+    urls = ["https://a.org/cat.png", "HTTP://a.org/x/cat.png", "https://a.org/Paper.PDF?page=2#3", "https://a.org"]
+    assert read_files(urls) == (
+        ImagePart(b"", "", "cat.png", url=urls[0]),
+        ImagePart(b"", "", "cat.png (2)", url=urls[1]),
+        DocumentPart(b"", "application/pdf", "Paper.PDF", url=urls[2]),
+        ImagePart(b"", "", "a.org", url=urls[3]),
+    )
+
+
+@given(st.text(max_size=30).map(lambda rest: f"https://a.org/{rest}"))
+def test_no_address_raises_another_error_or_has_a_name_that_breaks_its_line(url):
+    try:
+        (part,) = read_files([url])
+    except FileProcessingError as error:
+        assert error.path == url
+    else:
+        assert (part.url, part.data) == (url, b"")
+        assert part.name.isprintable()
 
 
 @contextmanager

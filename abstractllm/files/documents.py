@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abstractllm.errors import FileProcessingError, MissingDependencyError, install_command
 from abstractllm.files.refusals import MAX_BYTES, MAX_TEXT_BYTES, check_size, failure
@@ -14,7 +14,7 @@ from abstractllm.files.text import decoded, fenced
 from abstractllm.types import DocumentPart, TextPart
 
 if TYPE_CHECKING:
-    from pypdf import PdfReader
+    from pypdf import PageObject, PdfReader
 
 PDF = "application/pdf"
 _PLAIN = "text/"
@@ -24,13 +24,16 @@ _PLAIN = "text/"
 class PDFLimits:
     """The largest PDF that is read here: its pages, its bytes, the bytes of its text, and the seconds that it takes.
 
-    Seconds are looked at between two pages, since one cannot be interrupted; pypdf itself bounds what one may unpack.
+    `drawing` is the bytes that one page may unpack to. pypdf reads them whole, at about 2 s and 45 MB for a million,
+    before there is anything to interrupt; from then on the seconds, by `clock`, are looked at at every step.
     """
 
     pages: int = 2000
     bytes: int = MAX_BYTES
+    drawing: int = 8 * 1024 * 1024
     text: int = MAX_TEXT_BYTES
     seconds: float = 60.0
+    clock: Callable[[], float] = time.monotonic
 
 
 def becomes_text(part: DocumentPart) -> bool:
@@ -79,19 +82,55 @@ def _texts(data: bytes, name: str, limits: PDFLimits) -> list[str]:
 
 
 def _pages(reader: PdfReader, name: str, limits: PDFLimits) -> Iterator[str]:
-    end = time.monotonic() + limits.seconds
+    end = limits.clock() + limits.seconds
+
+    def look_at_the_clock(*_: object) -> None:
+        if limits.clock() > end:
+            raise failure(name, f"took more than {limits.seconds:g} s to read; pass a part of it, or text")
+
     _unlock(reader, name)
     count = len(reader.pages)
     if count > limits.pages:
         raise failure(name, f"has {count:,} pages, where {limits.pages:,} are allowed; pass a part of it")
     size = 0
     for page in reader.pages:
-        text = page.extract_text().encode("utf-8", "replace").decode()  # halves of surrogate pairs go
+        look_at_the_clock()
+        _check_drawing(page, name, limits.drawing)
+        text = page.extract_text(visitor_operand_before=look_at_the_clock)
+        text = text.encode("utf-8", "replace").decode()  # halves of surrogate pairs go
         size += len(text)
         check_size(name, size, limits.text)
         yield text
-        if time.monotonic() > end:
-            raise failure(name, f"took more than {limits.seconds:g} s to read; pass a part of it, or text")
+
+
+def _check_drawing(page: PageObject, name: str, limit: int) -> None:
+    contents = page.get_contents()
+    size = 0 if contents is None else len(contents.get_data())
+    for form in _forms(page, set()):
+        size += len(form.get_data())
+        if size > limit:
+            break
+    if size > limit:
+        what = f"has a page that unpacks to {size:,} bytes or more, where {limit:,} are allowed"
+        raise failure(name, f"{what}; pass a part of it, or text")
+
+
+def _forms(holder: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield the drawings that a page or a drawing is made of, each once."""
+    for found in _entries(_entries(_entries(holder), "/Resources"), "/XObject").values():
+        form = found.get_object()
+        if id(form) in seen or _entries(form).get("/Subtype") != "/Form":
+            continue
+        seen.add(id(form))
+        yield form
+        yield from _forms(form, seen)
+
+
+def _entries(holder: Any, key: str | None = None) -> Mapping[str, Any]:
+    """Return a dictionary of the PDF, or the one at a key of it; an empty one where there is something else."""
+    found = holder if key is None else holder.get(key)
+    found = None if found is None else found.get_object()
+    return found if isinstance(found, Mapping) else {}
 
 
 def _unlock(reader: PdfReader, name: str) -> None:

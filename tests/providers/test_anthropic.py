@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from contextlib import contextmanager
 
@@ -30,6 +31,10 @@ from abstractllm.wire.anthropic import AnthropicMessages
 from .serving import WEATHER, Opened, body_of, friendly, served, streamed
 
 KEY = "sk-ant-loopback-0123"
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+"""A PNG of one pixel."""
 CODEC = AnthropicMessages()
 HELLO = GenerateResponse("Hello", finish_reason="stop", usage=Usage(3, 1), model="served")
 OLD, MIDDLE, NEW = "claude-sonnet-4-5-20250929", "claude-opus-4-6", "claude-opus-4-7"
@@ -116,11 +121,11 @@ def test_options_stand_in_the_body():
 
 
 def test_images_and_documents_go_along():
-    parts = (ImagePart(b"png", "image/png"), DocumentPart(b"%PDF", "application/pdf", "a.pdf"), TextPart("What?"))
+    parts = (ImagePart(DOT, "image/png"), DocumentPart(b"%PDF", "application/pdf", "a.pdf"), TextPart("What?"))
     body = sent(messages=[Message("user", parts)])
     blocks = body["messages"][0]["content"]
     assert [block["type"] for block in blocks] == ["image", "document", "text"]
-    assert [block["source"]["data"] for block in blocks[:2]] == ["cG5n", "JVBERg=="]
+    assert [block["source"]["data"] for block in blocks[:2]] == [base64.b64encode(DOT).decode(), "JVBERg=="]
 
 
 @pytest.mark.parametrize("stream", [False, True])

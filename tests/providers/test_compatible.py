@@ -293,7 +293,7 @@ def test_forms_of_answers():
         ("groq", {"messages": [Message("user", "Hi", name="Ada")]}, "name"),
         ("groq", {"options": {"top_a": 1}}, "options.top_a"),
         ("maritaca", {"messages": [Message("user", (ImagePart(b"\x89PNG", "image/png"),))]}, "vision"),
-        ("mistral", {"messages": [Message("user", (DocumentPart(b"%PDF", "application/pdf"),))]}, "documents"),
+        ("mistral", {"messages": [Message("user", (DocumentPart(b"x", "application/zip"),))]}, "documents"),
         ("azure", {"messages": [Message("system", (ImagePart(b"\x89PNG", "image/png"),))]}, "vision"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from contextlib import aclosing, contextmanager
@@ -39,7 +40,10 @@ from .serving import WEATHER, Opened, body_of, friendly, served, streamed
 KEY = "ollama-loopback-0123"
 CODEC = OllamaChat()
 HELLO = GenerateResponse("Hello", finish_reason="stop", usage=Usage(3, 1), model="served")
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+"""One pixel."""
 
 
 class Quick(OllamaProvider):
@@ -143,7 +147,7 @@ def test_thinking_has_levels_where_the_model_knows_them():
 
 def test_images_go_along_and_forms_are_asked_for():
     body = sent(messages=[Message("user", (ImagePart(PNG, "image/png"), TextPart("What?")))])
-    assert body["messages"] == [{"role": "user", "content": "What?", "images": ["iVBORw0KGgo="]}]
+    assert body["messages"] == [{"role": "user", "content": "What?", "images": [base64.b64encode(PNG).decode()]}]
     answer = GenerateResponse('{"a": 1}', finish_reason="stop", usage=Usage(1, 1))
     form = {"type": "object", "properties": {"a": {"type": "integer"}}}
     with asked(served(CODEC, answer)) as (llm, server):
@@ -158,7 +162,7 @@ REFUSED = [
     ("qwen3", {"options": {"service_tier": "auto"}}, UnsupportedFeatureError),
     ("qwen3", {"tools": [WEATHER], "tool_choice": "required"}, UnsupportedFeatureError),
     ("qwen3", {"response_format": Regex("a+")}, UnsupportedFeatureError),
-    ("qwen3", {"messages": [Message("user", (DocumentPart(b"%PDF", "application/pdf"),))]}, UnsupportedFeatureError),
+    ("qwen3", {"messages": [Message("user", (DocumentPart(b"x", "application/zip"),))]}, UnsupportedFeatureError),
     (
         "qwen3",
         {"messages": [Message("user", (ImagePart(b"", "", url="https://a.org/b.png"),))]},
