@@ -185,6 +185,14 @@ def test_an_animation_is_left_alone_or_becomes_its_first_frame(kind):
         assert difference(image, first) < 10
 
 
+def test_a_photograph_with_a_preview_is_no_animation():
+    data = encoded(picture(), "MPO", save_all=True, append_images=[picture((6, 4))])
+    part = ImagePart(data, "image/jpeg", "picture")
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert fitted(part, ImageLimits(animated=False)) is part
+    assert opened(fitted(part, ImageLimits(30))).size == (30, 20)
+
+
 def bomb(side):
     def chunk(kind, body):
         return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")

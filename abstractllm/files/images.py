@@ -142,7 +142,8 @@ def _fits(part: ImagePart, image: Image, limits: ImageLimits) -> bool:
         return False
     if limits.bytes is not None and len(part.data) > limits.bytes:
         return False
-    return limits.animated or not getattr(image, "is_animated", False)
+    several = part.media_type != "image/jpeg" and getattr(image, "is_animated", False)  # cameras put previews into JPEG
+    return limits.animated or not several
 
 
 def _encoded_again(part: ImagePart, image: Image, limits: ImageLimits, source: str) -> ImagePart:
@@ -160,7 +161,7 @@ def _encoded_again(part: ImagePart, image: Image, limits: ImageLimits, source: s
         if not data or limits.bytes is None or max(pixels.size) < _SMALLEST:
             break
         _shrink(pixels, int(max(pixels.size) * min(0.9, 0.95 * math.sqrt(limits.bytes / len(data)))))
-    message = f"The image {source!r} cannot be made to fit what this service takes ({limits}); convert it yourself."
+    message = f"The image {source!r} cannot be made to fit what this service takes; convert it yourself."
     raise ImageProcessingError(message, path=source)
 
 
