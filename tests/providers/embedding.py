@@ -7,15 +7,14 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 
-from abstractllm.providers import compatible
 from abstractllm.providers.compatible import SERVICES, CompatibleProvider
 from abstractllm.providers.http import Backoff
-from abstractllm.providers.maritaca import MaritacaProvider
 from abstractllm.providers.openai import OpenAIProvider
 from abstractllm.testing.loopback import LoopbackServer, Reply
 from abstractllm.types import Embeddings, Usage
 from abstractllm.wire.openai_embeddings import OpenAIEmbeddings
 
+from .services import CLASSES as ROWS
 from .serving import body_of
 
 KEY = "sk-loopback-0123456789"
@@ -24,11 +23,7 @@ KEY = "sk-loopback-0123456789"
 WIRE = OpenAIEmbeddings("served")
 
 
-CLASSES = {
-    cls.name: cls
-    for cls in (*vars(compatible).values(), MaritacaProvider)
-    if isinstance(cls, type) and issubclass(cls, CompatibleProvider)
-}
+CLASSES = {**ROWS, "compatible": CompatibleProvider}
 
 
 WITHOUT = sorted(name for name, row in SERVICES.items() if row.embeddings is None)

@@ -16,7 +16,6 @@ from abstractllm.errors import (
     QuotaExceededError,
     UnsupportedFeatureError,
 )
-from abstractllm.providers import compatible
 from abstractllm.providers.compatible import SERVICES, CompatibleProvider, Service
 from abstractllm.providers.maritaca import MaritacaProvider as Maritaca
 from abstractllm.schema import Regex
@@ -25,6 +24,7 @@ from abstractllm.testing.loopback import LoopbackServer, Reply
 from abstractllm.types import DocumentPart, ImagePart, Message, ToolCall
 from abstractllm.wire.openai_chat import ChatQuirks, OpenAIChat
 
+from .services import CLASSES
 from .speaking import Opened, answering
 
 KEY = "key-of-a-test"
@@ -38,11 +38,6 @@ TOOL = {
     "name": "look_up",
     "description": "Look a word up.",
     "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
-}
-CLASSES = {
-    cls.name: cls
-    for cls in (*vars(compatible).values(), Maritaca)
-    if isinstance(cls, type) and issubclass(cls, CompatibleProvider) and cls is not CompatibleProvider
 }
 ANSWER = {
     "id": "chatcmpl-7",

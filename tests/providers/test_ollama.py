@@ -399,7 +399,7 @@ def test_a_download_that_fails_says_why():
 
 def test_a_service_that_says_nothing_is_not_waited_for_for_ever():
     with asked(Reply(chunks=[Gate()])) as (llm, server):
-        llm.patience = 0.05
+        llm.patience = 1.0
         with pytest.raises(RequestTimeoutError, match="/api/tags"):
             llm.models()
         assert server.requests[0].left.wait(10)

@@ -14,7 +14,6 @@ from abstractllm.errors import (
     OutputValidationError,
     UnsupportedFeatureError,
 )
-from abstractllm.providers import compatible
 from abstractllm.providers.anthropic import AnthropicProvider
 from abstractllm.providers.compatible import SERVICES, CompatibleProvider, Service
 from abstractllm.providers.ollama import OllamaProvider
@@ -29,6 +28,7 @@ from abstractllm.wire.ollama import OllamaChat
 from abstractllm.wire.openai_chat import ChatQuirks, OpenAIChat
 from abstractllm.wire.openai_responses import OpenAIResponses
 
+from .services import CLASSES
 from .serving import body_of, served, streamed
 
 KEY = "key-of-a-test"
@@ -48,11 +48,6 @@ TOOL = {
 }
 CHAT, MESSAGES, NATIVE, RESPONSES = OpenAIChat(), AnthropicMessages(), OllamaChat(), OpenAIResponses()
 OLD_CLAUDE, CLAUDE = "claude-3-5-haiku-latest", "claude-sonnet-4-5"
-CLASSES = {
-    cls.name: cls
-    for cls in vars(compatible).values()
-    if isinstance(cls, type) and issubclass(cls, CompatibleProvider) and cls is not CompatibleProvider
-}
 
 
 class ByTool(
