@@ -36,15 +36,16 @@ PLACES = {
     "llguidance": ("providers.mlx",),
     "mlx": ("providers.mlx",),
     "mlx_lm": ("providers.mlx",),
-    "numpy": ("providers.mlx",),
+    "numpy": ("providers.mlx", "providers.huggingface"),
     "msgspec": ("wire",),
     "pypdf": ("files",),
     "pydantic": ("tools", "schema", "callables"),
     "pytest": ("testing",),
     "referencing": ("tools", "schema", "callables"),
     "rich": ("cli",),
+    "torch": ("providers.huggingface",),
     "tqdm": ("providers.mlx",),
-    "transformers": ("providers.mlx",),
+    "transformers": ("providers.mlx", "providers.huggingface"),
 }
 """Libraries, and the only modules (with what is in them) that may import them. `typing_extensions` may be anywhere.
 

@@ -371,6 +371,7 @@ OURS = (
         "fireworks",
         "gemini",
         "groq",
+        "huggingface",
         "lmstudio",
         "maritaca",
         "mistral",

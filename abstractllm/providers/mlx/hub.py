@@ -57,7 +57,7 @@ def find_locally(model: str | None) -> Path | None:
         missing = "it has no config.json" if os.path.isdir(path) else "there is no such folder"
         raise ModelNotFoundError(
             f"No model at {model!r}: {missing}. Pass a folder with config.json and *.safetensors, or the id of a"
-            " Hugging Face repository such as 'mlx-community/Qwen3-4B-4bit'.",
+            " Hugging Face repository such as 'Qwen/Qwen3-4B'.",
             searched=[str(path)],
             provider="mlx",
         )
@@ -160,7 +160,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
     config = _read_json(path / "config.json")
     if not config.get("model_type"):
         raise UnsupportedModelError(
-            f"{path / 'config.json'} names no model_type, so this is no language model that mlx-lm knows."
+            f"{path / 'config.json'} names no model_type, so this is no language model that can run."
             " Choose another model.",
             provider="mlx",
         )

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from abstractllm import embedded
 from abstractllm.capabilities import Capabilities, ModelCapability
@@ -25,6 +25,7 @@ from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
 from abstractllm.providers.call import Call
 from abstractllm.providers.mlx.answer import Answer, Prepared
 from abstractllm.providers.mlx.backend import check_installed, import_mlx, load_blas, on_cpu, version
+from abstractllm.providers.mlx.constraint import ConstraintCompiler
 from abstractllm.providers.mlx.delivery import LoopSink, SharedSink, Sink, ThreadSink
 from abstractllm.providers.mlx.exclusive import Exclusive
 from abstractllm.providers.mlx.forms import check_form, constraint_for
@@ -40,12 +41,32 @@ from abstractllm.providers.mlx.hub import (
 from abstractllm.providers.mlx.loading import check_dtype
 from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_key, model_pool
 from abstractllm.providers.mlx.sampling import Sampling, mixed
-from abstractllm.providers.mlx.tokenizer import no_template
+from abstractllm.providers.mlx.tokenizer import ChatTokenizer, no_template
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
 
 MAX_TOKENS = 2048
 """Tokens of an answer where nothing else is said, or as many as the context has room for."""
+
+
+class Conversant(Protocol):
+    """What is needed of a loaded model to prepare its requests."""
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """Its tokenizer."""
+
+    @property
+    def constraints(self) -> ConstraintCompiler:
+        """What holds its answers to forms."""
+
+    @property
+    def vocabulary(self) -> int:
+        """For how many tokens it gives scores."""
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens of prompt and answer together, None where that is not known."""
 
 
 class MLXProvider(BaseProvider):
@@ -176,7 +197,7 @@ class MLXProvider(BaseProvider):
         sink = ThreadSink()
         with mlx_thread().waiting(sink):
             with model.expecting():
-                self._submit(model, _prepare(model, request), call, sink)
+                self._submit(model, prepare(model, request), call, sink)
             yield from sink
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
@@ -185,7 +206,7 @@ class MLXProvider(BaseProvider):
         sink = LoopSink(mlx_thread().outbox)
         with mlx_thread().waiting(sink):
             with model.expecting():
-                prepared = await loop.run_in_executor(self._executor(), _prepare, model, request)
+                prepared = await loop.run_in_executor(self._executor(), prepare, model, request)
                 self._submit(model, prepared, call, sink)
             async for delta in sink:
                 yield delta
@@ -199,7 +220,7 @@ class MLXProvider(BaseProvider):
         call.on_cancel(lambda: model.drop(answers))
 
 
-def _prepare(model: LoadedModel, request: GenerateRequest) -> list[Prepared]:
+def prepare(model: Conversant, request: GenerateRequest) -> list[Prepared]:
     """Render and tokenise a request, for each of the answers that it asks for.
 
     Raises ContextWindowExceededError when no room is left for an answer.
@@ -231,14 +252,14 @@ def _check_bias(bias: Mapping[int, float], vocabulary: int) -> None:
         raise InvalidParameterError("logit_bias", f"logit_bias names the token {unknown[0]}, but {known}.")
 
 
-def _alternative(first: Prepared, model: LoadedModel, request: GenerateRequest, prompt: str, choice: int) -> Prepared:
+def _alternative(first: Prepared, model: Conversant, request: GenerateRequest, prompt: str, choice: int) -> Prepared:
     """Return a further answer to the same prompt: with a seed, it has one of its own that follows from it."""
     seed = None if request.seed is None else mixed(request.seed, -choice - 1)
     sampling = replace(first.sampling, seed=seed)
     return replace(first, choice=choice, sampling=sampling, reader=model.tokenizer.reader(request, prompt))
 
 
-def _room(model: LoadedModel, prompt_tokens: int, max_tokens: int) -> int:
+def _room(model: Conversant, prompt_tokens: int, max_tokens: int) -> int:
     """Return how many tokens the answer may have."""
     window = model.context_window
     if window is None:

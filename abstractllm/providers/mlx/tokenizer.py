@@ -31,8 +31,9 @@ from abstractllm.types import GenerateRequest, Message, ToolCall, ToolDefinition
 class ChatTokenizer:
     """The tokenizer of one model. Safe to use from any thread.
 
-    Rendering and encoding happen one at a time, decoding too, but beside them: a long prompt does not hold up the
-    MLX thread. The first `encode` settles the library's truncation state, the one thing that encoding may change.
+    `wrapper` is mlx-lm's tokenizer, or one that answers as it does. Rendering and encoding happen one at a time,
+    decoding too, but beside them: a long prompt does not hold up the MLX thread. The first `encode` settles the
+    library's truncation state, the one thing that encoding may change.
     """
 
     def __init__(self, wrapper: Any) -> None:
@@ -176,7 +177,7 @@ class ChatTokenizer:
             raise no_template()
         if tools and not self._wrapper.has_tool_calling:
             raise UnsupportedFeatureError(
-                "tools", "mlx-lm knows no way to read this model's tool calls; use another model.", provider="mlx"
+                "tools", "No way to read this model's tool calls is known here; use another model.", provider="mlx"
             )
 
     def _sections(self, with_tools: bool) -> Iterator[Section]:
