@@ -12,7 +12,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when PyTorch is imported, which the tests do
 
-from abstractllm import embedded  # noqa: E402
+from abstractllm import embedded
 
 LLAMA = {
     "hidden_size": 64,

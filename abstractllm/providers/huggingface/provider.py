@@ -66,6 +66,7 @@ class HuggingFaceProvider(BaseProvider):
     def __init__(self, config: Mapping[str | ModelParameter, Any] | None = None, **settings: Any) -> None:
         self._shared: SharedModel | None = None
         self._known: tuple[str | None, Capabilities] | None = None
+        self._with_template: set[str | None] = set()
         super().__init__(config, **settings)
         check_installed()
 
@@ -136,10 +137,18 @@ class HuggingFaceProvider(BaseProvider):
 
     def _check(self, request: GenerateRequest) -> None:
         with own_errors():
-            path = find_locally(request.model)
-            if path is not None and read_template(path) is None:
-                raise no_template()
+            if request.model not in self._with_template:
+                self._check_template(request.model)
             check_form(request)
+
+    def _check_template(self, model: str | None) -> None:
+        """Refuse a model without a chat template; one that has been looked at is not read again at every call."""
+        path = find_locally(model)
+        if path is None:
+            return
+        if read_template(path) is None:
+            raise no_template()
+        self._with_template.add(model)
 
     def _key(self, model: str | None) -> ModelKey:
         return model_key(model, self.get_param("dtype"), self.get_param("device"))
