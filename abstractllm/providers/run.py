@@ -149,6 +149,7 @@ class Run:
         if self.call.closed and getattr(error, "message", None) != _CLOSED:
             return UnsupportedOperationError(_CLOSED, provider=self._provider)
         if isinstance(error, AbstractLLMError):
+            error.provider = error.provider or self._provider
             return error
         return GenerationError(
             f"{type(error).__name__}: {error}", response=self._accumulator.response, provider=self._provider

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from abstractllm.errors import (
     AbstractLLMError,
@@ -20,7 +20,7 @@ from abstractllm.errors import (
 )
 from abstractllm.types import FinishReason, GenerateResponse, Usage
 from abstractllm.wire.anthropic_blocks import KEY, assistant_blocks, calls_in, joined_text, joined_thinking, kept_data
-from abstractllm.wire.bodies import read_answer
+from abstractllm.wire.bodies import malformed, read_answer
 from abstractllm.wire.failures import stream_failure
 
 _FINISH: Mapping[str | None, FinishReason] = {
@@ -75,7 +75,7 @@ class Counts(Struct, gc=False):
 
 
 class _Answer(Struct):
-    content: list[dict[str, Any]] = field(default_factory=list)
+    content: list[dict[str, Any]] | None = None
     model: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
@@ -140,6 +140,8 @@ def decode_response(body: bytes, provider: str) -> GenerateResponse:
     raw, answer = read_answer(body, _Answer, provider)
     if answer.error is not None:
         raise stream_failure(answer.error, provider)
+    if answer.content is None:
+        raise malformed(body, "no content", provider)
     calls = calls_in(answer.content)
     return GenerateResponse(
         content=joined_text(answer.content),

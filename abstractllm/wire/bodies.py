@@ -25,7 +25,7 @@ def read_answer(body: bytes, kind: type[T], provider: str) -> tuple[Any, T]:
         raise malformed(body, error, provider) from error
 
 
-def malformed(data: bytes, error: Exception, provider: str) -> GenerationError:
+def malformed(data: bytes, error: Exception | str, provider: str) -> GenerationError:
     """Return the error for data that is not what the format says."""
     return GenerationError(
         f"The service sent what this package cannot read ({error}): {shown(data)}. Is it the right kind of service?",

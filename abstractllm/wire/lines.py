@@ -12,7 +12,10 @@ from typing import NamedTuple
 from abstractllm.errors import GenerationError
 
 MAX_LINE = 64 * 2**20
-"""Bytes of the longest line. A longer one is no answer of a model, and must not fill the memory."""
+"""Bytes of the longest line, and of the longest event. More are no answer of a model, and must not fill the memory."""
+
+_BESIDE = 64
+"""Bytes of memory that a line of an event takes beside its own, or a little more."""
 
 BOM = b"\xef\xbb\xbf"
 
@@ -73,10 +76,11 @@ class EventDecoder:
         self._lines = LineDecoder()
         self._name = b""
         self._data: list[bytes] = []
+        self._size = 0
         self._begun = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return the events that end in these bytes. Raises GenerationError for a line that is too long."""
+        """Return the events that end in these bytes. Raises GenerationError for one that is too long."""
         events: list[Event] = []
         for line in self._lines.feed(data):
             if line.startswith(b"data: "):
@@ -105,11 +109,14 @@ class EventDecoder:
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
+            self._size += len(value) + _BESIDE
+            if self._size > MAX_LINE + _BESIDE:
+                raise GenerationError(f"The service sent an event of more than {MAX_LINE:,} bytes, which is no answer.")
         elif field == b"event":
             self._name = value
 
     def _event(self) -> Event:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         event = Event(self._name, data)
-        self._name, self._data = b"", []
+        self._name, self._data, self._size = b"", [], 0
         return event

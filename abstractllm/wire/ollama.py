@@ -11,7 +11,7 @@ from typing import Any
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.types import GenerateRequest, GenerateResponse
 from abstractllm.wire import ollama_request
-from abstractllm.wire.bodies import read_answer
+from abstractllm.wire.bodies import malformed, read_answer
 from abstractllm.wire.codec import StreamDecoder, StreamEncoder
 from abstractllm.wire.ollama_answer import Line, answer_line, calls_of, ending, failed, last_facts, logprobs_of
 from abstractllm.wire.ollama_request import OllamaQuirks
@@ -45,6 +45,8 @@ class OllamaChat:
         raw, line = read_answer(body, Line, self.quirks.provider)
         if line.error is not None:
             raise failed(line.error, self.quirks.provider)
+        if not line.done:
+            raise malformed(body, "no end of the answer", self.quirks.provider)
         calls = calls_of(line)
         said = line.message
         return GenerateResponse(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -178,17 +179,22 @@ class HTTPProvider(BaseProvider):
         try:
             with Interrupt(call) as interrupt:
                 begun = await self._begun(request, call, interrupt)
-                try:
+                with _answered_by(begun.answer):
                     for delta in begun.deltas:
                         yield delta
                     while begun.rest is not None and not begun.rest.over:
                         for delta in await begun.rest.more():
                             yield delta
-                finally:
-                    begun.answer.close()
         except AbstractLLMError as error:
             error.provider = error.provider or self.name
+            self._hide_key(error)
             raise
+
+    def _hide_key(self, error: AbstractLLMError) -> None:
+        """Take the key out of a message that shows what the service sent."""
+        if self._endpoint.key is not None:
+            error.message = self._endpoint.key.hide(error.message)
+            error.args = (error.message, *error.args[1:])
 
     async def _begun(self, request: GenerateRequest, call: Call, interrupt: Interrupt) -> _Begun:
         """Return the answer, tried for until its first delta is there or another try makes no sense."""
@@ -236,11 +242,8 @@ class HTTPProvider(BaseProvider):
     ) -> T:
         """Send the request once and return what `read` makes of the answer; whatever fails closes the connection."""
         answer = await self._answered(sending, interrupt, connect=call.timeout.connect)
-        try:
+        with _answered_by(answer, keep=True):
             return await read(answer)
-        except BaseException:
-            answer.close()
-            raise
 
     async def _answered(self, sending: Sending, interrupt: Interrupt, *, connect: float | None = None) -> Answer:
         """Send the request once and return the answer, which has begun and is none of an error."""
@@ -253,11 +256,8 @@ class HTTPProvider(BaseProvider):
         )
         answer = await interrupt.during(posting)
         interrupt.hold(answer)
-        try:
+        with _answered_by(answer, keep=True):
             await self._check_answer(sending, answer)
-        except BaseException:
-            answer.close()
-            raise
         return answer
 
     async def _check_answer(self, sending: Sending, answer: Answer) -> None:
@@ -283,8 +283,8 @@ class HTTPProvider(BaseProvider):
         if 300 <= answer.status < 400:
             return _redirected(answer, sending.url)
         body = await answer.beginning(self.limits.error_body, self.limits.error_seconds)
-        if sending.endpoint.key is not None:  # some services repeat it
-            body = body.replace(sending.endpoint.key.reveal().encode(), b"(hidden)")
+        if sending.endpoint.key is not None:  # before a long message is cut, perhaps inside the key
+            body = sending.endpoint.key.hide(body.decode("latin-1")).encode("latin-1")
         return failure(answer.status, body, answer.headers, provider=self.name)
 
     async def _ready(self, endpoint: Endpoint) -> None:
@@ -327,6 +327,23 @@ class HTTPProvider(BaseProvider):
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self._executor().submit(function, *args, **kwargs))
+
+
+@contextmanager
+def _answered_by(answer: Answer, *, keep: bool = False) -> Iterator[None]:
+    """Close an answer at the end, or with `keep` only when something fails; errors get the request's id."""
+    done = False
+    try:
+        yield
+        done = keep
+    except ProviderAPIError as error:
+        from abstractllm.wire.failures import request_id
+
+        error.request_id = error.request_id or request_id(answer.headers)
+        raise
+    finally:
+        if not done:
+            answer.close()
 
 
 def _encoded(codec: Codec, request: GenerateRequest) -> bytes:

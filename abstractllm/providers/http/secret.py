@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from os.path import commonprefix
 from typing import NoReturn
 
 _HIDDEN = "Secret(hidden)"
+
+_SHORTEST = 8
+"""Characters of the shortest text that is taken for a key, and of the shortest beginning of one that is hidden.
+
+Services that want no key are given words such as "x" or "none", which must not be cut out of what they say.
+"""
 
 
 class Secret:
@@ -18,6 +25,14 @@ class Secret:
     def reveal(self) -> str:
         """Return the key."""
         return self._text
+
+    def hide(self, text: str) -> str:
+        """Return a text without the key, and without its beginning where the text was cut off inside it."""
+        if len(self._text) < _SHORTEST:
+            return text
+        beginning, rest = self._text[:_SHORTEST], self._text[_SHORTEST:]
+        before, *others = text.split(beginning)
+        return "(hidden)".join([before, *(other[len(commonprefix([other, rest])) :] for other in others)])
 
     def __repr__(self) -> str:
         return _HIDDEN
