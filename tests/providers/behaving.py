@@ -168,4 +168,5 @@ def no_leak():
         yield
         gc.collect()
     assert settled(lambda: descriptors() <= before), f"{descriptors() - before} descriptors leak"
-    assert [str(warning.message) for warning in caught] == []
+    warned = [str(warning.message) for warning in caught]
+    assert not warned, warned

@@ -161,7 +161,7 @@ def test_answers(codec: Codec) -> None:
         drawn = Nonsense(seed)
         said = drawn.fields(["content", "thinking", "tool_calls"])
         try:
-            body = {**drawn.fields(TOP), "content": drawn.blocks(), "message": said}
+            body = {"done": True, **drawn.fields(TOP), "content": drawn.blocks(), "message": said}
             codec.encode_response(codec.decode_response(json.dumps(body).encode()))
         except AbstractLLMError:
             continue

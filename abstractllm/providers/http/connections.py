@@ -19,6 +19,9 @@ from abstractllm.providers.http.proxies import Proxy, proxy_for
 _PIECE = 2**18
 """Bytes of a body that are sent at once."""
 
+_GIVING_UP = 1.0
+"""Seconds that requests which were told to end have for it, which takes a few turns of the event loop."""
+
 _FOREVER = aiohttp.ClientTimeout(total=None, sock_connect=None)
 
 
@@ -39,6 +42,7 @@ class Connections:
             timeout=_FOREVER,
         )
         self._proxies: dict[str, Proxy | None] = {}
+        self._begun: set[asyncio.Future[None]] = set()  # one for each request that has no answer yet
 
     async def post(
         self,
@@ -56,6 +60,8 @@ class Connections:
         RequestTimeoutError for that limit.
         """
         through = self._proxy(url)
+        begun = asyncio.get_running_loop().create_future()
+        self._begun.add(begun)
         try:
             response = await self._session.request(
                 method,
@@ -75,6 +81,9 @@ class Connections:
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _unreached(error, url) from error
+        finally:
+            self._begun.discard(begun)
+            begun.set_result(None)
         return Answer(response, url)
 
     def _proxy(self, url: str) -> Proxy | None:
@@ -84,8 +93,16 @@ class Connections:
         return self._proxies[url]
 
     async def close(self) -> None:
-        """Close all connections, those in use as well."""
-        await self._session.close()
+        """Close all connections, those in use as well.
+
+        Requests that are given up at the same time come first: aiohttp forgets the connections that it makes, and
+        those with something left to send, when its session is closed before them.
+        """
+        try:
+            if self._begun:
+                await asyncio.wait(self._begun, timeout=_GIVING_UP)
+        finally:  # also where the loop ends meanwhile
+            await self._session.close()
 
     def abandon(self) -> None:
         """Forget all connections of a loop that is closed; in any thread."""
@@ -175,7 +192,9 @@ class Answer:
 
 
 def worth_another_try(error: AbstractLLMError) -> bool:
-    """Return whether a broken connection may be a passing matter; a wrong certificate is none."""
+    """Return whether a connection that broke, or took too long, may be a passing matter; a wrong certificate is none."""
+    if isinstance(error, RequestTimeoutError):
+        return error.limit == "connect"
     if not isinstance(error, ProviderConnectionError):
         return False
     return not isinstance(error.__cause__, (aiohttp.ClientSSLError, ssl.SSLError, aiohttp.ClientHttpProxyError))

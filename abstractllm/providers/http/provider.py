@@ -18,6 +18,7 @@ from abstractllm.errors import (
     GenerationError,
     ProviderAPIError,
     ProviderConnectionError,
+    RequestTimeoutError,
 )
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.call import Call
@@ -232,7 +233,8 @@ class HTTPProvider(BaseProvider):
 
         if tries > endpoint.max_retries or call.cancelled:
             return None
-        if not (worth_another_try(error) if isinstance(error, ProviderConnectionError) else may_retry(error)):
+        broken = isinstance(error, (ProviderConnectionError, RequestTimeoutError))
+        if not (worth_another_try(error) if broken else may_retry(error)):
             return None
         asked = error.retry_after if isinstance(error, ProviderAPIError) else None
         return self.backoff.wait(tries, asked=asked, room=_room(call))
