@@ -199,7 +199,7 @@ class GenerateResponse:
 class Timeout:
     """Limits in seconds; None is no limit.
 
-    `connect` until a connection stands, at each try, for providers that connect to something; it means nothing to others.
+    `connect` until a connection stands, at each try, for providers that connect to something; others ignore it.
     `first_event` until the first token: the first delta or, where a provider hands a whole answer over at its end, the
     moment at which it says that it has one. `idle` between two deltas. `total` for all, retries included.
     """

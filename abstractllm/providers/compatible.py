@@ -6,18 +6,20 @@ there is refused instead of being sent into the unknown. The wire format itself 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import InvalidParameterError
 from abstractllm.providers import embedding_services, intake
+from abstractllm.providers.call import Call
 from abstractllm.providers.embedding import EmbeddingService
 from abstractllm.providers.http.attachments import Attachments
 from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.providers.http.provider import HTTPProvider
-from abstractllm.types import GenerateRequest
+from abstractllm.providers.stopping import cut_at_stop
+from abstractllm.types import GenerateRequest, GenerateResponse
 from abstractllm.wire.asking import as_asked
 from abstractllm.wire.codec import Codec
 from abstractllm.wire.openai_chat import EXTENDED, STANDARD, ChatQuirks, OpenAIChat
@@ -44,6 +46,7 @@ class Service:
     - `can`, `cannot`: capabilities that all of its models have, and that none has; others are unknown.
     - `embeddings`: what it has for embeddings; None where it has none.
     - `attachments`: the images and documents that it takes.
+    - `finds_stops`: whether it ends an answer at a stop string, whatever tokens that is in; else it is done here.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Service:
     cannot: frozenset[ModelCapability] = _FILES
     embeddings: EmbeddingService | None = None
     attachments: Attachments = field(default_factory=Attachments)
+    finds_stops: bool = True
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -146,11 +150,12 @@ SERVICES: Mapping[str, Service] = {
         Service(
             "mlx-lm",
             "mlx_lm/server.py of mlx-lm 0.32: the fields that it reads; no tool_choice and no response_format,"
-            " so that the prompt asks for a form.",
+            " so that the prompt asks for a form. Its logprobs are in no stream and have no texts; it takes stop strings"
+            " for tokens, and where they are others, it cuts the string out and goes on.",
             "http://127.0.0.1:8080/v1",
             None,
             ChatQuirks(
-                accepted=EXTENDED - {"n", "tool_choice"},
+                accepted=EXTENDED - _LOGPROBS - {"n", "tool_choice"},
                 reasoning="enable_thinking",
                 efforts=frozenset({"none", "high"}),
                 reasoning_field="reasoning",
@@ -162,6 +167,7 @@ SERVICES: Mapping[str, Service] = {
             | {"frequency_context_size", "presence_context_size", "repetition_context_size"}
             | {"xtc_probability", "xtc_threshold"},
             cannot=_FILES | _EYES,
+            finds_stops=False,
         ),
         Service(
             "openrouter",
@@ -330,6 +336,11 @@ class CompatibleProvider(HTTPEmbeddings):
 
     def _codec_for(self, request: GenerateRequest) -> Codec:
         return codec_for(self._chat, request, self.service.quirks)
+
+    def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
+        if self.service.finds_stops or not request.stop:
+            return super()._astream(request, call)
+        return cut_at_stop(super()._astream(replace(request, stop=(), stream=True), call), request.stop)
 
     def _check(self, request: GenerateRequest) -> None:
         super()._check(request)

@@ -124,12 +124,19 @@ class Run:
         self.call.again()
 
     def finish(self) -> None:
-        """Raise GenerationError unless the answer is whole, UnsupportedOperationError where a close cut it off."""
+        """Raise GenerationError unless all answers are whole, UnsupportedOperationError where a close cut them off."""
         if not self._accumulator.finished:
             self._check_wanted()
         if not self._accumulator.finished:
             raise GenerationError(
                 "The answer ended without a finish_reason, so it may be cut off.",
+                response=self._accumulator.response,
+                provider=self._provider,
+            )
+        made = max(1, len(self._accumulator.response.choices))
+        if made < self.request.n:
+            raise GenerationError(
+                f"There came {made} of {self.request.n} answers: the service seems not to know n; leave it out.",
                 response=self._accumulator.response,
                 provider=self._provider,
             )

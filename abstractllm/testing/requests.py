@@ -26,7 +26,7 @@ _SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "repetition_penalty": {"repetition_penalty": 1.5},
     "tool_choice": {"tool_choice": "auto"},
     "response_format": {"response_format": {"type": "object"}},
-    "reasoning": {"reasoning": "low"},
+    "reasoning": {"reasoning": "high"},
     "priority": {"priority": 1},
     "deterministic": {"deterministic": True},
 }

@@ -10,6 +10,7 @@ from abstractllm import create_llm
 from abstractllm.capabilities import ModelCapability
 from abstractllm.errors import (
     AuthenticationError,
+    GenerationError,
     InvalidParameterError,
     ModelNotFoundError,
     ProviderConnectionError,
@@ -180,6 +181,8 @@ def test_every_declared_parameter_can_be_said_and_no_other(name):
     }
     with LoopbackServer([OK]) as server, CLASSES[name](base_url=server.url, api_key=KEY, model="m") as llm:
         for parameter, value in samples.items():
+            if parameter == "stop" and not CLASSES[name].service.finds_stops:
+                continue
             if parameter in llm.parameters and parameter not in ("response_format", "n", "logprobs"):
                 llm.generate("Hi", **{parameter: value})
                 assert len(json.loads(server.requests.pop().body)) == 3
@@ -442,3 +445,23 @@ class TestConformance(ProviderConformance):
 
         self.script = waiting
         return self.make()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop_strings_that_a_service_does_not_find_are_found_here(stream):
+    chunks = events(piece({"content": "one tw"}), piece({"content": "o three"}), piece({}, finish_reason="stop"))
+    with LoopbackServer([Reply(chunks=chunks)]) as server, CLASSES["mlx-lm"](base_url=server.url) as llm:
+        answer = llm.generate("Hi", stop=["two"], stream=stream)
+        text = "".join(delta.content for delta in answer) if stream else answer.content
+        assert text == "one "
+        assert (answer.response if stream else answer).stop_string == "two"
+    asked = json.loads(server.requests[0].body)
+    assert "stop" not in asked
+    assert asked["stream"] is True
+
+
+def test_fewer_answers_than_asked_for_are_an_error():
+    with LoopbackServer([OK]) as server, CLASSES["vllm"](base_url=server.url) as llm:
+        with pytest.raises(GenerationError, match="1 of 2 answers") as caught:
+            llm.generate("Hi", n=2)
+        assert caught.value.response.content == "Oi!"

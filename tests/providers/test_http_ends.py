@@ -1,4 +1,4 @@
-"""How requests of HTTP providers end when somebody wants it: limits, `close` in every phase, and ways through proxies."""
+"""How requests of HTTP providers end when somebody wants it: limits, `close` in every phase; and proxies, and trust."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from abstractllm.testing.loopback import Gate, LoopbackServer, Reply
 from abstractllm.types import Timeout
 
 from .behaving import CHAT, FORMATS, KEY, PROXIES, failure, no_leak
+
+EVERY_FORMAT = pytest.mark.parametrize("spoken", FORMATS, ids=lambda one: one.name)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -243,6 +245,39 @@ def test_close_ends_every_phase(name, face):
         assert KEY not in f"{caught.value} {caught.value!r} {caught.value.__cause__!r}"
 
 
+# Leaving.
+
+
+@pytest.mark.parametrize("face", [Face.ASYNC, Face.ASYNC_STREAM])
+@EVERY_FORMAT
+def test_cancelling_closes_the_connection(spoken, face):
+    async def scenario(llm):
+        task = asyncio.create_task(whole(llm))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def whole(llm):
+        if not face.streams:
+            return await llm.generate_async("Hi")
+        return [delta async for delta in llm.generate_async("Hi", stream=True)]
+
+    for chunks in ([], spoken.pieces[:1]) if face.streams else ([], [b'{"']):
+        gate = Gate()
+        with spoken.served(Reply(chunks=[*chunks, gate])) as (llm, server):
+            asyncio.run(scenario(llm))
+            assert server.requests[0].left.wait(10)
+
+
+@EVERY_FORMAT
+def test_leaving_closes_the_connection(spoken):
+    with spoken.served(Reply(chunks=spoken.pieces[:1], stalls=True)) as (llm, server):
+        with llm.generate("Hi", stream=True) as stream:
+            assert next(stream).content == "Hel"
+        assert server.requests[0].left.wait(10)
+
+
 # Proxies and trust.
 
 
@@ -294,7 +329,7 @@ def tls_server(certificate):
         yield server
 
 
-@pytest.mark.parametrize("spoken", FORMATS, ids=lambda one: one.name)
+@EVERY_FORMAT
 def test_a_certificate_that_nobody_trusts(spoken, tls_server):
     with spoken.kind(base_url=tls_server.url) as llm:
         for face in (Face.WHOLE, Face.ASYNC_STREAM):

@@ -192,7 +192,7 @@ class Answer:
 
 
 def worth_another_try(error: AbstractLLMError) -> bool:
-    """Return whether a connection that broke, or took too long, may be a passing matter; a wrong certificate is none."""
+    """Return whether a connection that broke, or was too slow, may be a passing matter; a wrong certificate is none."""
     if isinstance(error, RequestTimeoutError):
         return error.limit == "connect"
     if not isinstance(error, ProviderConnectionError):

@@ -236,8 +236,11 @@ class HTTPProvider(BaseProvider):
         broken = isinstance(error, (ProviderConnectionError, RequestTimeoutError))
         if not (worth_another_try(error) if broken else may_retry(error)):
             return None
+        room = _room(call)
+        if room is not None and room <= 0:
+            return 0.0  # a limit that has passed ends the request in this moment, with its own error
         asked = error.retry_after if isinstance(error, ProviderAPIError) else None
-        return self.backoff.wait(tries, asked=asked, room=_room(call))
+        return self.backoff.wait(tries, asked=asked, room=room)
 
     async def _attempt(
         self, sending: Sending, call: Call, interrupt: Interrupt, read: Callable[[Answer], Awaitable[T]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from os.path import commonprefix
 from typing import NoReturn
 
 _HIDDEN = "Secret(hidden)"
@@ -32,7 +31,7 @@ class Secret:
             return text
         beginning, rest = self._text[:_SHORTEST], self._text[_SHORTEST:]
         before, *others = text.split(beginning)
-        return "(hidden)".join([before, *(other[len(commonprefix([other, rest])) :] for other in others)])
+        return "(hidden)".join([before, *(other[_shared(other, rest) :] for other in others)])
 
     def __repr__(self) -> str:
         return _HIDDEN
@@ -42,6 +41,12 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A key is not pickled; hand it over in an environment variable.")
+
+
+def _shared(one: str, other: str) -> int:
+    """Return the length of the beginning that two texts share."""
+    differ = (place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+    return next(differ, min(len(one), len(other)))
 
 
 class Hidden(str):
