@@ -150,8 +150,8 @@ SERVICES: Mapping[str, Service] = {
         Service(
             "mlx-lm",
             "mlx_lm/server.py of mlx-lm 0.32: the fields that it reads; no tool_choice and no response_format,"
-            " so that the prompt asks for a form. Its logprobs are in no stream and have no texts; it takes stop strings"
-            " for tokens, and where they are others, it cuts the string out and goes on.",
+            " so that the prompt asks for a form. Its logprobs are in no stream and have no texts; it takes stop"
+            " strings for tokens, and where they are others, it cuts the string out and goes on.",
             "http://127.0.0.1:8080/v1",
             None,
             ChatQuirks(
