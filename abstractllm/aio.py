@@ -266,6 +266,12 @@ class Portal:
         finally:
             self._stop(work)
 
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Have `callback`, which is quick, called on the portal's loop after so many seconds; never while it closes."""
+        check_not_forked(self._pid)
+        if not self._closed:
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, callback)
+
     def _stop(self, work: _Work[Any]) -> None:
         """Cancel the work and wait for its end, where there can be one."""
         if work.outcome.done() or os.getpid() != self._pid or self._loop.is_closed():

@@ -16,8 +16,8 @@ import pytest
 from abstractllm.aio import portal
 from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.anthropic import AnthropicProvider
-from abstractllm.providers.compatible import Maritaca
 from abstractllm.providers.http import Backoff
+from abstractllm.providers.maritaca import MaritacaProvider as Maritaca
 from abstractllm.providers.ollama import OllamaProvider
 from abstractllm.providers.openai import OpenAIProvider
 from abstractllm.testing.faces import ask

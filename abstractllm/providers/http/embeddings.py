@@ -9,6 +9,7 @@ from abstractllm.providers.call import Call
 from abstractllm.providers.embedding import Embedder, EmbeddingProvider
 from abstractllm.providers.http.endpoint import Endpoint
 from abstractllm.providers.http.interrupt import Interrupt
+from abstractllm.providers.http.pacing import estimated_tokens_of
 from abstractllm.providers.http.provider import HTTPProvider
 from abstractllm.providers.http.sending import json_body, sending_to
 from abstractllm.types import EmbeddingRequest, Embeddings, GenerateRequest
@@ -49,8 +50,14 @@ class HTTPEmbeddings(EmbeddingProvider, HTTPProvider):
         body = await self._worked(sum(map(len, request.texts)), _encoded, codec, request)
         url = endpoint.base_url + self.embedding_path
         sending = sending_to(endpoint, url, self._headers(_NOTHING, endpoint.key), body)
-        with Interrupt(call) as interrupt:
-            return await self._tried(sending, call, interrupt, lambda answer: self._vectors(codec, answer, call))
+        turn = self._pacer.turn(lambda: estimated_tokens_of(request.texts), call)
+        with Interrupt(call) as interrupt, turn:
+            found = await self._tried(
+                sending, call, interrupt, turn, lambda answer: self._vectors(codec, answer, call)
+            )
+            if found.usage is not None:
+                turn.used(found.usage)
+            return found
 
     async def _vectors(self, codec: EmbeddingCodec, answer: Answer, call: Call) -> Embeddings:
         body = await answer.whole(self.limits.vectors, begun=call.first_event)

@@ -37,6 +37,7 @@ from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
 from abstractllm.providers.http.exchange import Streamed
 from abstractllm.providers.http.fetching import Fetcher
 from abstractllm.providers.http.interrupt import Interrupt
+from abstractllm.providers.http.pacing import SETTINGS, Clock, Pacer, SystemClock, Turn, estimated_tokens, read_pace
 from abstractllm.providers.http.pools import Pools
 from abstractllm.providers.http.secret import Secret
 from abstractllm.providers.http.sending import Sending, json_body, sending_to
@@ -86,11 +87,17 @@ class HTTPProvider(BaseProvider):
     `attachments` says which images the service takes, and what it fetches by URL. With `fetch_urls=True`, `fetcher`
     gets what it does not fetch itself.
 
+    `requests_per_minute`, `tokens_per_minute` and `max_concurrency` limit what this instance asks for, each try by
+    itself; requests wait for their turn in the order in which they came (see `pacing`). A stream keeps its place among
+    the `max_concurrency` until it ends or is closed, so a reader who holds it open holds up the others.
+
     Proxies and trusted certificates are those of the environment at the first request: HTTP_PROXY, HTTPS_PROXY,
     ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR.
     """
 
-    settings: ClassVar[frozenset[str]] = frozenset({"model", "api_key", "base_url", "max_retries", "fetch_urls"})
+    settings: ClassVar[frozenset[str]] = (
+        frozenset({"model", "api_key", "base_url", "max_retries", "fetch_urls"}) | SETTINGS
+    )
     path: ClassVar[str] = ""
     key_variable: ClassVar[str | None] = None
     needs_key: ClassVar[bool] = True
@@ -98,8 +105,10 @@ class HTTPProvider(BaseProvider):
     limits: ClassVar[Limits] = Limits()
     attachments: ClassVar[Attachments] = Attachments()
     fetcher: ClassVar[Fetcher] = Fetcher()
+    clock: ClassVar[Clock] = SystemClock()
 
     def __init__(self, config: Mapping[str | Any, Any] | None = None, **settings: Any) -> None:
+        self._pacer = Pacer(self.clock)
         super().__init__(config, **settings)
         self.retried = 0
         self._pools: Pools[Connections] = Pools()
@@ -136,7 +145,9 @@ class HTTPProvider(BaseProvider):
 
     def _configure(self, config: Mapping[str, Any]) -> None:
         check_fetch_urls(config.get("fetch_urls"))
-        self._endpoint = read_endpoint(config, self.key_variable)
+        endpoint, pace = read_endpoint(config, self.key_variable), read_pace(config)
+        self._endpoint = endpoint
+        self._pacer.set(pace)
 
     def _configured(self, given: Mapping[str, Any]) -> dict[str, Any]:
         config = super()._configured(given)
@@ -178,14 +189,14 @@ class HTTPProvider(BaseProvider):
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
         try:
-            with Interrupt(call) as interrupt:
-                begun = await self._begun(request, call, interrupt)
+            with Interrupt(call) as interrupt, self._pacer.turn(lambda: estimated_tokens(request), call) as turn:
+                begun = await self._begun(request, call, interrupt, turn)
                 with _answered_by(begun.answer):
                     for delta in begun.deltas:
-                        yield delta
+                        yield turn.noted(delta)
                     while begun.rest is not None and not begun.rest.over:
                         for delta in await begun.rest.more():
-                            yield delta
+                            yield turn.noted(delta)
         except AbstractLLMError as error:
             error.provider = error.provider or self.name
             self._hide_key(error)
@@ -197,7 +208,7 @@ class HTTPProvider(BaseProvider):
             error.message = self._endpoint.key.hide(error.message)
             error.args = (error.message, *error.args[1:])
 
-    async def _begun(self, request: GenerateRequest, call: Call, interrupt: Interrupt) -> _Begun:
+    async def _begun(self, request: GenerateRequest, call: Call, interrupt: Interrupt, turn: Turn) -> _Begun:
         """Return the answer, tried for until its first delta is there or another try makes no sense."""
         endpoint = self._endpoint
         await self._ready(endpoint)
@@ -207,18 +218,22 @@ class HTTPProvider(BaseProvider):
         body = await self._worked(_weight(request.messages), _encoded, codec, request)
         url = self._url(request, endpoint.base_url)
         sending = sending_to(endpoint, url, self._headers(request, endpoint.key), body)
-        return await self._tried(sending, call, interrupt, lambda answer: self._first(request, codec, answer, call))
+        return await self._tried(
+            sending, call, interrupt, turn, lambda answer: self._first(request, codec, answer, call)
+        )
 
     async def _tried(
-        self, sending: Sending, call: Call, interrupt: Interrupt, read: Callable[[Answer], Awaitable[T]]
+        self, sending: Sending, call: Call, interrupt: Interrupt, turn: Turn, read: Callable[[Answer], Awaitable[T]]
     ) -> T:
         """Return what `read` makes of the answer; both are tried again as long as that makes sense."""
         tries = 0
         while True:
             tries += 1
+            await interrupt.during(turn.begin())
             try:
                 return await self._attempt(sending, call, interrupt, read)
             except AbstractLLMError as error:
+                turn.end()
                 wait = self._wait(error, tries, sending.endpoint, call)
                 if wait is None:
                     raise
