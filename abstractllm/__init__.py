@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from abstractllm.batch import BatchItem as BatchItem, BatchProgress as BatchProgress
     from abstractllm.capabilities import Capabilities as Capabilities, ModelCapability as ModelCapability
     from abstractllm.errors import (
         AbstractLLMError as AbstractLLMError,
@@ -74,6 +75,8 @@ __all__ = [
     "AbstractLLMInterface",
     "AsyncResponseStream",
     "AuthenticationError",
+    "BatchItem",
+    "BatchProgress",
     "Capabilities",
     "ConfigurationError",
     "ContentFilterError",
@@ -130,6 +133,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "abstractllm.batch": ("BatchItem", "BatchProgress"),
     "abstractllm.capabilities": ("Capabilities", "ModelCapability"),
     "abstractllm.errors": (
         "AbstractLLMError",

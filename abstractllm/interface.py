@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+from abstractllm.batch import BatchItem, Progress, run_batch, run_batch_async
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.parameters import ModelParameter
@@ -17,6 +18,7 @@ from abstractllm.types import Embeddings, GenerateResponse, Message, Timeout, To
 File = str | Path
 Tool = Callable[..., Any] | Mapping[str, Any] | ToolDefinition
 MessageLike = Message | Mapping[str, Any]
+BatchPrompt = str | Sequence[MessageLike] | Mapping[str, Any]
 
 
 class AbstractLLMInterface(ABC):
@@ -136,6 +138,43 @@ class AbstractLLMInterface(ABC):
         so that the `await` before `async for` may be left out. Cancelling it ends the request. Files are read
         in a thread when the work starts, so FileProcessingError is raised then.
         """
+
+    def generate_batch(
+        self,
+        prompts: Iterable[BatchPrompt],
+        *,
+        concurrency: int = 8,
+        progress: Progress = False,
+        **params: Any,
+    ) -> list[BatchItem]:
+        """Answer many prompts, at most `concurrency` at a time; return one item for each, in their order.
+
+        A prompt is a string, a conversation as a list of messages, or a dict of arguments for `generate`, which beat
+        `params`, the arguments of all calls; `stream` is none of them. The prompts are iterated over in the calling
+        thread, each drawn when there is room for it, so that they need not all be there. What `generate` would raise
+        for one is that item's `error`, and the others go on.
+
+        With `progress=True` a line on a terminal shows how far it is; a function is called with a `BatchProgress`
+        after each item, as they end. An error of that function or of the iterable, or a KeyboardInterrupt, ends
+        everything that still runs and is raised.
+
+        Raises InvalidParameterError before any work for wrong arguments of its own.
+        """
+        return run_batch(self, prompts, concurrency, progress, params)
+
+    def generate_batch_async(
+        self,
+        prompts: Iterable[BatchPrompt],
+        *,
+        concurrency: int = 8,
+        progress: Progress = False,
+        **params: Any,
+    ) -> Coroutine[Any, Any, list[BatchItem]]:
+        """Do what `generate_batch` does without blocking the event loop, on which the prompts are iterated over.
+
+        Its own arguments are checked at the call. Cancelling it ends everything that still runs.
+        """
+        return run_batch_async(self, prompts, concurrency, progress, params)
 
     def get_capabilities(self) -> Capabilities:
         """Return what the model can do: True, False, or None where it is not known; no weights are loaded."""

@@ -13,10 +13,10 @@ import pytest
 LAYERS = (
     {"types", "errors", "parameters", "accumulator", "embedded"},
     {"interface", "capabilities", "tools", "callables", "schema", "files", "messages", "streams", "aio", "threads"}
-    | {"text", "wire", "engine"},
+    | {"text", "wire", "engine", "batch", "progressline"},
     {"providers"},
-    {"registry", "factory", "profiles"},
-    {"session", "agent", "batch"},
+    {"registry", "factory", "profiles", "fallback"},
+    {"session", "agent"},
     {"server", "integrations", "testing"},
     {"cli"},
 )
