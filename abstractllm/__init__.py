@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         UnsupportedProviderError as UnsupportedProviderError,
     )
     from abstractllm.factory import create_llm as create_llm
+    from abstractllm.fallback import FallbackLLM as FallbackLLM
     from abstractllm.interface import AbstractLLMInterface as AbstractLLMInterface
     from abstractllm.parameters import ModelParameter as ModelParameter
     from abstractllm.providers.http.fetching import fetch_file as fetch_file, fetch_file_async as fetch_file_async
@@ -82,6 +83,7 @@ __all__ = [
     "ContentFilterError",
     "ContextWindowExceededError",
     "DocumentPart",
+    "FallbackLLM",
     "FileProcessingError",
     "GenerateRequest",
     "GenerateResponse",
@@ -166,6 +168,7 @@ _PLACES = {
         "UnsupportedOperationError",
         "UnsupportedProviderError",
     ),
+    "abstractllm.fallback": ("FallbackLLM",),
     "abstractllm.factory": ("create_llm",),
     "abstractllm.interface": ("AbstractLLMInterface",),
     "abstractllm.parameters": ("ModelParameter",),

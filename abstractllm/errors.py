@@ -71,10 +71,12 @@ class AbstractLLMError(Exception):
     """Base of every error in this package.
 
     `message` is the text without the provider's name, `provider` the name or None. `str(error)` is
-    `"[provider] message"`. `exit_code` is what the command line returns for it.
+    `"[provider] message"`. `exit_code` is what the command line returns for it. `exceptions` are the errors of the
+    backends that were asked before, where there were several to ask.
     """
 
     exit_code = 1
+    exceptions: tuple[AbstractLLMError, ...] = ()
 
     def __init__(self, message: str, *, provider: str | None = None) -> None:
         super().__init__(message)

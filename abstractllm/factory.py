@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 from urllib.parse import unquote
 
-from abstractllm.errors import ConfigurationError, InvalidParameterError, UnsupportedProviderError
+from abstractllm.errors import (
+    AbstractLLMError,
+    ConfigurationError,
+    InvalidParameterError,
+    MissingDependencyError,
+    PluginError,
+    UnsupportedProviderError,
+)
+from abstractllm.fallback import FallbackLLM, Member, told
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.parameters import from_text
 from abstractllm.profiles import Profile, find_profile, looks_secret, profile_names
@@ -29,7 +38,19 @@ class ConfigString:
         return {**self.parameters} if self.model is None else {**self.parameters, "model": self.model}
 
 
-def create_llm(spec: str, /, model: str | None = None, **config: Any) -> AbstractLLMInterface:
+Spec = str | AbstractLLMInterface
+Specs = list[str] | list[AbstractLLMInterface] | list[Spec] | tuple[Spec, ...]
+
+
+@overload
+def create_llm(spec: str, /, model: str | None = None, **config: Any) -> AbstractLLMInterface: ...
+
+
+@overload
+def create_llm(spec: Specs, /, model: str | None = None, **config: Any) -> FallbackLLM: ...
+
+
+def create_llm(spec: str | Specs, /, model: str | None = None, **config: Any) -> AbstractLLMInterface:
     """Return a language model.
 
     `spec` names a provider or a profile from `abstractllm.toml`, alone or as a config string,
@@ -37,20 +58,73 @@ def create_llm(spec: str, /, model: str | None = None, **config: Any) -> Abstrac
     profile; what none of them says comes from environment variables and the provider's defaults. None means
     "not given".
 
+    A list of such names is one model with backends to fall back on, asked in order: see `FallbackLLM`. `model` and
+    `config` then go to all of them. A provider that is already made may stand in the list; it takes no `config`, and
+    closing the whole closes it too. A backend whose library is not installed is passed over, unless they all are.
+
     Raises UnsupportedProviderError for an unknown name, ConfigurationError for a string or profile that is wrong,
     MissingDependencyError or PluginError when the provider cannot be imported, InvalidParameterError or
     UnsupportedFeatureError for a parameter that is wrong. No model is loaded.
     """
     if isinstance(model, str) and not model.strip():
         raise ConfigurationError("The model is empty; name one, or leave it out for the provider's default.")
-    parsed = parse_config_string(spec)
     arguments = {"model": model, **config}
-    given = parsed.settings | {name: value for name, value in arguments.items() if value is not None}
+    named = {name: value for name, value in arguments.items() if value is not None}
+    return _fallback(spec, named) if isinstance(spec, (list, tuple)) else _single(spec, named)
+
+
+def _single(spec: str, named: Mapping[str, Any]) -> AbstractLLMInterface:
+    parsed = parse_config_string(spec)
+    given = {**parsed.settings, **named}
     profile = find_profile(parsed.provider)
     _check_name(parsed.provider, profile)
     if profile is not None:
         return _from_profile(profile, given)
     return get_provider_class(parsed.provider)(given)
+
+
+def _fallback(specs: Specs, named: Mapping[str, Any]) -> FallbackLLM:
+    """Return one model out of several; those that were made for it are closed where it cannot be made."""
+    if not specs:
+        raise ConfigurationError("The list of backends is empty; name at least one, such as ['openai:gpt-5', 'mlx'].")
+    with ExitStack() as made:
+        members = []
+        for number, spec in enumerate(specs):
+            members.append(_member(number, spec, named))
+            if isinstance(spec, str) and members[-1].llm is not None:
+                made.callback(members[-1].llm.close)
+        if all(member.llm is None for member in members):
+            raise told([(member, member.error) for member in members if member.error is not None])
+        whole = FallbackLLM(members, named)
+        made.pop_all()
+        return whole
+
+
+def _member(number: int, spec: object, named: Mapping[str, Any]) -> Member:
+    """Return one backend of several; one whose package is missing or broken says so when it is asked."""
+    if isinstance(spec, AbstractLLMInterface):
+        if named:
+            first = next(iter(named))
+            raise ConfigurationError(
+                f"{first} cannot be given to backend {number}, which is already made; give it there."
+            )
+        return Member(_label(getattr(spec, "name", type(spec).__name__), spec.get_param("model")), spec)
+    if not isinstance(spec, str):
+        kind = type(spec).__name__
+        raise ConfigurationError(f"Backend {number} is a {kind}; name a provider or a profile, or pass a provider.")
+    parsed = parse_config_string(spec)
+    name = _label(parsed.provider, named.get("model", parsed.model))
+    try:
+        return Member(name, _single(spec, named))
+    except (MissingDependencyError, PluginError) as error:
+        return Member(name, None, error)
+    except AbstractLLMError as error:
+        error.provider = error.provider or name
+        raise
+
+
+def _label(provider: str, model: object) -> str:
+    return provider if model is None else f"{provider}:{model}"
 
 
 def parse_config_string(spec: str) -> ConfigString:
