@@ -38,8 +38,8 @@ class ConfigString:
         return {**self.parameters} if self.model is None else {**self.parameters, "model": self.model}
 
 
-Spec = str | AbstractLLMInterface
-Specs = list[str] | list[AbstractLLMInterface] | list[Spec] | tuple[Spec, ...]
+Specs = list[Any] | tuple[str | AbstractLLMInterface, ...]
+"""Strings and providers, mixed; as `Sequence` a string would be one too, and type checkers could not tell."""
 
 
 @overload
@@ -70,7 +70,9 @@ def create_llm(spec: str | Specs, /, model: str | None = None, **config: Any) ->
         raise ConfigurationError("The model is empty; name one, or leave it out for the provider's default.")
     arguments = {"model": model, **config}
     named = {name: value for name, value in arguments.items() if value is not None}
-    return _fallback(spec, named) if isinstance(spec, (list, tuple)) else _single(spec, named)
+    if isinstance(spec, (list, tuple)):
+        return _fallback(spec, named)
+    return _single(spec, named)
 
 
 def _single(spec: str, named: Mapping[str, Any]) -> AbstractLLMInterface:

@@ -587,6 +587,22 @@ def test_observers_hear_of_the_whole_and_of_each_member():
     ]
 
 
+async def test_a_stream_that_is_left_ends_its_member_first():
+    class Endless(BaseProvider):
+        async def _astream(self, request, call):
+            yield GenerateResponse("one")
+            await asyncio.Event().wait()
+
+    heard, member = [], Endless()
+    with create_llm([member]) as llm:
+        for name, one in (("member", member), ("all", llm)):
+            one.observers.append(lambda event, name=name: heard.append((name, event.kind)))
+        stream = llm.generate_async("Hi", stream=True)
+        await anext(stream)
+        await stream.aclose()
+    assert heard == [("all", "started"), ("member", "started"), ("member", "cancelled"), ("all", "cancelled")]
+
+
 def test_a_batch_falls_back_item_by_item():
     def script(request):
         return Reply("", error=DOWN) if request.messages[-1].text in "bd" else "first"

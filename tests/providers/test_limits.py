@@ -185,6 +185,18 @@ async def test_failures_and_cancelled_requests_give_their_places_back():
             assert (await llm.generate_async("last")).content == "Hi"
 
 
+async def test_one_that_waits_for_another_try_holds_up_nobody():
+    with LoopbackServer([Reply(status=503), answer(), answer()]) as server:
+
+        class Patient(Paced):
+            async def _pause(self, seconds):
+                assert (await self.generate_async("second")).content == "Hi"
+
+        async with Patient(server.url, max_concurrency=1) as llm:
+            assert (await llm.generate_async("first")).content == "Hi"
+        assert [text_of(request) for request in server.requests] == ["first", "second", "first"]
+
+
 async def test_closing_the_provider_ends_those_who_wait():
     with LoopbackServer([answer()]) as server:
         llm = Paced(server.url, requests_per_minute=1)

@@ -53,6 +53,7 @@ def test_a_wait_is_no_longer_than_it_has_to_be():
     assert window.wait(1, 20.0) == 40.0
     assert window.wait(2, 20.0) == 50.0
     assert window.wait(3, 20.0) == window.wait(99, 20.0) == 60.0
+    assert window.wait(1, 59.5) == 0.5
     assert window.wait(1, 60.0) == 0
 
 
