@@ -316,6 +316,34 @@ def test_readme_opens_with_the_commands_that_are_checked():
     assert shell[1] in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 
+def table_of(name: str) -> str:
+    """Return what `docs/providers.md` has to show of a provider, as its class says it."""
+    kind = get_provider_class(name)
+    llm = kind()
+    rows = [("key", code(getattr(kind, "key_variable", None)) or "none")] if hasattr(kind, "needs_key") else []
+    if "base_url" in kind.settings:
+        rows += [("address", code(kind.defaults.get("base_url")) or "must be given, as `base_url`")]
+    rows += [("model", code(kind.defaults.get("model")) or "must be given")]
+    can = llm.get_capabilities()
+    rows += [(word, ANSWERS[can.get(capability, False)]) for capability, word in SHOWN.items()]
+    rows += [(word, " ".join(map(code, sorted(getattr(kind, word)))) or "none") for word in ("parameters", "options")]
+    return "\n".join(["| | |", "|---|---|", *(f"| {left} | {right} |" for left, right in rows)])
+
+
+ANSWERS = {True: "yes", False: "no", None: "depends on the model"}
+
+
+def code(text: str | None) -> str:
+    return f"`{text}`" if text else ""
+
+
+@pytest.mark.parametrize("name", [info.name for info in list_providers() if info.distribution == DISTRIBUTION])
+def test_every_provider_has_its_table(name):
+    sections = re.split(r"^## ", page("providers.md"), flags=re.MULTILINE)
+    [section] = [section for section in sections if section.startswith(f"`{name}`")]
+    assert table_of(name) in section
+
+
 def test_every_error_is_in_the_tree():
     kinds = {
         kind.__name__: kind

@@ -24,6 +24,7 @@ from abstractllm.providers.documents import must_become_text, with_documents_as_
 from abstractllm.providers.reask import answered, check_retries, retries
 from abstractllm.providers.request import build_request, instance_config, listed, naming_variable, with_files_read
 from abstractllm.providers.run import Observer, Run, partial_reader
+from abstractllm.providers.sources import collect, generator, is_cancelled
 from abstractllm.streams import AsyncResponseStream, Line, ResponseStream
 from abstractllm.threads import DaemonThreads, ForkSafeLock
 from abstractllm.types import GenerateRequest, GenerateResponse
@@ -218,7 +219,7 @@ class BaseProvider(AbstractLLMInterface):
         deltas = self._async_deltas(request, accumulator, line, paths)
         if stream:
             return AsyncResponseStream(deltas, accumulator, line)
-        return _collect(deltas, accumulator)
+        return collect(deltas, accumulator)
 
     def set_config(self, **settings: Any) -> None:
         """Change the configuration for the calls that follow; raises InvalidParameterError as construction does."""
@@ -314,7 +315,7 @@ class BaseProvider(AbstractLLMInterface):
             yield from portal().iterate(lambda: self._async_deltas(request, accumulator, line))
             return
         with self._run(request, accumulator, line) as run:
-            with closing(_generator(self._stream(request, run.call))) as source:
+            with closing(generator(self._stream(request, run.call))) as source:
                 for delta in source:
                     yield run.accept(delta)
             run.finish()
@@ -385,7 +386,7 @@ class BaseProvider(AbstractLLMInterface):
                 run.start()
             yield run
         except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt) as error:
-            if isinstance(error, asyncio.CancelledError) and run.call.closed and not _is_cancelled():
+            if isinstance(error, asyncio.CancelledError) and run.call.closed and not is_cancelled():
                 raise run.failed(error) from error
             run.notify("finished" if accumulator.finished else "cancelled")
             raise
@@ -399,36 +400,3 @@ class BaseProvider(AbstractLLMInterface):
         finally:
             self._calls.discard(run.call)
             run.call.cancel()
-
-
-async def _collect(
-    deltas: AsyncGenerator[GenerateResponse, None], accumulator: ResponseAccumulator
-) -> GenerateResponse:
-    async with aclosing(deltas):
-        async for _ in deltas:
-            pass
-    return accumulator.response
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody has cancelled the task that runs here, if one does."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs in this thread
-        return False
-    return task is not None and task.cancelling() > 0
-
-
-def _generator(source: Iterator[GenerateResponse]) -> Generator[GenerateResponse, None, None]:
-    """Return `source` as something that can be closed, whatever kind of iterator it is."""
-    return source if isinstance(source, Generator) else _closed_at_end(source)
-
-
-def _closed_at_end(source: Iterator[GenerateResponse]) -> Generator[GenerateResponse, None, None]:
-    try:
-        for delta in source:  # noqa: UP028 - `yield from` would close it as well, and so twice
-            yield delta
-    finally:
-        close = getattr(source, "close", None)
-        if close is not None:
-            close()

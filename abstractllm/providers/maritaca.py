@@ -14,9 +14,10 @@ from abstractllm.aio import portal
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import AuthenticationError, InvalidParameterError, UnsupportedFeatureError, shown
 from abstractllm.providers.base import ModelInfo
-from abstractllm.providers.compatible import SERVICES, CompatibleProvider
+from abstractllm.providers.compatible import CompatibleProvider
 from abstractllm.providers.http.errands import ErrandProvider
 from abstractllm.providers.maritaca_prices import PRICES, Cost, Price, Tier
+from abstractllm.providers.services import SERVICES
 from abstractllm.types import GenerateRequest, GenerateResponse, Usage
 
 Need = Literal["speed", "balance", "reasoning"]

@@ -7,9 +7,10 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 
-from abstractllm.providers.compatible import SERVICES, CompatibleProvider
+from abstractllm.providers.compatible import CompatibleProvider
 from abstractllm.providers.http import Backoff
 from abstractllm.providers.openai import OpenAIProvider
+from abstractllm.providers.services import SERVICES
 from abstractllm.testing.loopback import LoopbackServer, Reply
 from abstractllm.types import Embeddings, Usage
 from abstractllm.wire.openai_embeddings import OpenAIEmbeddings

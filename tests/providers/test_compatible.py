@@ -17,8 +17,9 @@ from abstractllm.errors import (
     QuotaExceededError,
     UnsupportedFeatureError,
 )
-from abstractllm.providers.compatible import SERVICES, CompatibleProvider, Service
+from abstractllm.providers.compatible import CompatibleProvider
 from abstractllm.providers.maritaca import MaritacaProvider as Maritaca
+from abstractllm.providers.services import SERVICES, Service
 from abstractllm.schema import Regex
 from abstractllm.testing import ProviderConformance
 from abstractllm.testing.loopback import LoopbackServer, Reply

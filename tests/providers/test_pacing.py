@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from abstractllm.errors import RequestTimeoutError
 from abstractllm.providers.call import Call
-from abstractllm.providers.http.pacing import Pace, Pacer, SystemClock
+from abstractllm.providers.http.pacing import Pace, Pacer, SystemClock, estimated_tokens
 from abstractllm.providers.http.window import SPAN, Window
 from abstractllm.testing.clock import ManualClock
 from abstractllm.types import GenerateRequest, GenerateResponse, Message, Timeout, Usage
@@ -82,7 +82,7 @@ class Crowd:
         self.tasks[number] = asyncio.create_task(self._one(number, request, call or Call(), real))
 
     async def _one(self, number, request, call, real):
-        with self.pacer.turn(request, call) as turn:
+        with self.pacer.turn(lambda: estimated_tokens(request), call) as turn:
             await turn.begin()
             self.begun.append((number, self.clock.now()))
             if real is not None:
@@ -307,7 +307,7 @@ def test_a_loop_that_is_gone_or_stands_still_holds_up_nobody():
     still, gone = asyncio.new_event_loop(), asyncio.new_event_loop()
 
     async def first_and_waiting():
-        with pacer.turn(asked(), Call()) as turn:
+        with pacer.turn(lambda: estimated_tokens(asked()), Call()) as turn:
             await turn.begin()
         for loop in (gone, still):
             waiting.append(await _waiting_in(loop, pacer))
@@ -321,7 +321,7 @@ def test_a_loop_that_is_gone_or_stands_still_holds_up_nobody():
     gone.close()
 
     async def last():
-        with pacer.turn(asked(), Call()) as turn:
+        with pacer.turn(lambda: estimated_tokens(asked()), Call()) as turn:
             begun = asyncio.ensure_future(turn.begin())
             await turns_of_the_loop()
             clock.advance(60)
@@ -367,7 +367,7 @@ def test_the_machines_clock_wakes_who_waits():
 
     async def two():
         for _ in range(2):
-            with pacer.turn(asked(), Call()) as turn:
+            with pacer.turn(lambda: estimated_tokens(asked()), Call()) as turn:
                 await turn.begin()
             clock.shifted = True
         return "both"

@@ -15,9 +15,10 @@ from abstractllm.errors import (
     UnsupportedFeatureError,
 )
 from abstractllm.providers.anthropic import AnthropicProvider
-from abstractllm.providers.compatible import SERVICES, CompatibleProvider, Service
+from abstractllm.providers.compatible import CompatibleProvider
 from abstractllm.providers.ollama import OllamaProvider
 from abstractllm.providers.openai import OpenAIProvider
+from abstractllm.providers.services import SERVICES, Service
 from abstractllm.schema import Grammar, Regex
 from abstractllm.testing.faces import Face, ask
 from abstractllm.testing.loopback import LoopbackServer

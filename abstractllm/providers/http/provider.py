@@ -229,7 +229,8 @@ class HTTPProvider(BaseProvider):
         tries = 0
         while True:
             tries += 1
-            await interrupt.during(turn.begin())
+            if not self._pacer.is_open:
+                await interrupt.during(turn.begin())
             try:
                 return await self._attempt(sending, call, interrupt, read)
             except AbstractLLMError as error:

@@ -44,7 +44,7 @@ def test_the_limit_of_a_connection():
             one.connect_ex(("127.0.0.1", port))
         with Toy(f"http://127.0.0.1:{port}") as llm:
             error = failure(llm, RequestTimeoutError, timeout=Timeout(connect=0.05))
-            assert llm.pauses == []
+            assert llm.pauses == [0.5, 1.0]
         for one in waiting:
             one.close()
     assert error.limit == "connect"
