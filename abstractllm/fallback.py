@@ -207,7 +207,7 @@ class FallbackLLM(BaseProvider):
         """Raise the error of a request that nobody can answer any more."""
         member, error = failures[-1]
         if len(failures) < len(self.members) and curable(error) and not call.cancelled and not _is_over(call):
-            logger.warning("%s did not answer, so the next backend is asked: %s", member.name, error)
+            logger.warning("%s did not answer, so the next backend is asked: %s", member.name, error.message)
             return
         failure = told(failures)
         raise failure from (error.__cause__ if failure is error else error)

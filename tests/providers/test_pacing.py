@@ -274,12 +274,12 @@ async def _whatever_happens(actions, requests, tokens, most):
                 cancelled.add(value)
             else:
                 crowd.leave[value].set()
-        await turns_of_the_loop(4)
+        await turns_of_the_loop(4 * len(sizes) + 4)  # one who leaves lets the next in, who may leave at once
         assert most is None or running(crowd) <= most
     for _ in range(2 * len(sizes) + 1):
         for event in crowd.leave.values():
             event.set()
-        await turns_of_the_loop(4)
+        await turns_of_the_loop(4 * len(sizes) + 4)
         crowd.clock.advance(SPAN)
     await turns_of_the_loop()
     assert crowd.order == sorted(crowd.order), "first come, first served"
