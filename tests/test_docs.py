@@ -23,10 +23,13 @@ from abstractllm import errors
 from abstractllm.cli import cli
 from abstractllm.cli.chat import COMMANDS as CHAT_COMMANDS
 from abstractllm.cli.failures import EXIT_CODES
+from abstractllm.cli.providers import SHOWN
 from abstractllm.engine.engine import Limits
+from abstractllm.errors import DISTRIBUTION
 from abstractllm.files import MAX_BYTES, MAX_TEXT_BYTES
 from abstractllm.parameters import CHECKS
 from abstractllm.providers.mlx.provider import MAX_TOKENS as MLX_MAX_TOKENS
+from abstractllm.registry import get_provider_class, list_providers
 from abstractllm.testing import ProviderConformance
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from abstractllm.errors import RequestTimeoutError
 from abstractllm.providers.call import Call
 from abstractllm.providers.http.pacing import Pace, Pacer, SystemClock, estimated_tokens
-from abstractllm.providers.http.window import SPAN, Window
+from abstractllm.providers.http.window import SPAN
 from abstractllm.testing.clock import ManualClock
 from abstractllm.types import GenerateRequest, GenerateResponse, Message, Timeout, Usage
 
@@ -21,46 +21,6 @@ from .waiting import turns_of_the_loop
 
 def asked(text="Hi", **params):
     return GenerateRequest((Message("user", text),), **params)
-
-
-# The window.
-
-
-@given(
-    limit=st.integers(1, 20),
-    steps=st.lists(st.tuples(st.floats(0, 40), st.integers(1, 25), st.integers(0, 40)), max_size=60),
-)
-def test_no_span_holds_more_than_the_limit_or_one_entry(limit, steps):
-    """Each step waits as long as it is told, takes so much, and says what it was in the end."""
-    window, taken, now = Window(limit), [], 0.0
-    for pause, amount, real in steps:
-        now += pause
-        now += (waited := window.wait(amount, now))
-        assert waited >= 0
-        assert waited == 0 or window.wait(amount, now) <= 1e-6, "a wait is enough"
-        now += window.wait(amount, now)
-        held = sum(size for moment, size in taken if now - moment < SPAN - 1e-6)
-        assert held + min(amount, limit) <= limit, "what is there counts with its corrected size"
-        window.correct(window.take(amount, now), real)
-        taken.append((now, real))
-
-
-def test_a_wait_is_no_longer_than_it_has_to_be():
-    window = Window(3)
-    for moment in (0.0, 10.0, 20.0):
-        assert window.wait(1, moment) == 0
-        window.take(1, moment)
-    assert window.wait(1, 20.0) == 40.0
-    assert window.wait(2, 20.0) == 50.0
-    assert window.wait(3, 20.0) == window.wait(99, 20.0) == 60.0
-    assert window.wait(1, 59.5) == 0.5
-    assert window.wait(1, 60.0) == 0
-
-
-def test_a_window_without_a_limit_takes_everything_and_keeps_nothing():
-    window = Window()
-    assert window.wait(10**9, 0.0) == 0
-    assert window.take(10**9, 0.0) is None
 
 
 # The pacer, in one loop.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
@@ -105,10 +105,11 @@ def estimated_tokens_of(texts: Iterable[str]) -> int:
 class _Place:
     """A request's place: it waits for it in a loop, has it, and gives it back."""
 
-    __slots__ = ("future", "loop", "taken", "taken_tokens", "tokens")
+    __slots__ = ("future", "loop", "taken", "taken_tokens", "tokens", "wait")
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
+        self.wait = 0.0
         self.taken: Entry | None = None
         self.taken_tokens: Entry | None = None
         self.loop = asyncio.get_running_loop()
@@ -130,7 +131,8 @@ class Pacer:
         self._clock = clock
         self._lock = ForkSafeLock()
         self._pid = os.getpid()
-        self._waiting: deque[_Place] = deque()
+        self._waiting: OrderedDict[_Place, None] = OrderedDict()
+        self._ahead = 0  # tokens of those who wait
         self._running: set[_Place] = set()
         self._requests, self._tokens = Window(), Window()
         self._alarm: float | None = None
@@ -155,10 +157,18 @@ class Pacer:
         """Stand in line, and return the place, which may be there at once."""
         with self._lock:
             self._after_fork()
-            place = _Place(tokens)
-            self._waiting.append(place)
+            place = _Place(tokens if self._tokens.limit is None else min(tokens, self._tokens.limit))
+            self._waiting[place] = None
+            self._ahead += place.tokens
             self._give()
+            if place in self._waiting:
+                place.wait = self._forecast()
             return place
+
+    def _forecast(self) -> float:
+        """Return at least how many seconds the last one in line waits, if nobody before it goes away."""
+        now = self._clock.now()
+        return max(self._requests.wait_for_all(len(self._waiting), now), self._tokens.wait_for_all(self._ahead, now))
 
     def has(self, place: _Place) -> bool:
         """Return whether a place is there."""
@@ -174,7 +184,7 @@ class Pacer:
         with self._lock:
             self._running.discard(place)
             if place in self._waiting:
-                self._waiting.remove(place)
+                self._drop(place)
             if unused:
                 self._requests.correct(place.taken, 0)
                 self._tokens.correct(place.taken_tokens, 0)
@@ -186,26 +196,13 @@ class Pacer:
             self._tokens.correct(place.taken_tokens, tokens)
             self._give()
 
-    def forecast(self, place: _Place) -> float:
-        """Return the seconds until the two rates let a waiting place in, if all before it take what they asked for."""
-        with self._lock:
-            requests, tokens = self._requests.copy(), self._tokens.copy()
-            moment = start = self._clock.now()
-            for one in self._waiting:
-                moment += max(requests.wait(1, moment), tokens.wait(one.tokens, moment))
-                if one is place:
-                    break
-                requests.take(1, moment)
-                tokens.take(one.tokens, moment)
-            return moment - start
-
     def _give(self) -> None:
         """Give out all places that there are, and see to it that this is looked at again when the next one is free."""
         now = self._clock.now()
         while self._waiting:
-            first = self._waiting[0]
+            first = next(iter(self._waiting))
             if first.loop.is_closed():
-                self._waiting.popleft()
+                self._drop(first)
                 continue
             if self._is_full():
                 return
@@ -213,8 +210,12 @@ class Pacer:
             if wait > 0:
                 self._wake_after(wait, now)
                 return
-            self._waiting.popleft()
+            self._drop(first)
             self._admit(first, now)
+
+    def _drop(self, place: _Place) -> None:
+        del self._waiting[place]
+        self._ahead -= place.tokens
 
     def _admit(self, place: _Place, now: float) -> None:
         try:
@@ -248,6 +249,7 @@ class Pacer:
             return
         self._pid, self._alarm = os.getpid(), None
         self._waiting.clear()
+        self._ahead = 0
         self._running.clear()
 
 
@@ -314,10 +316,9 @@ class Turn:
         if not ends:
             return
         left, name = min(ends)
-        wait = self._pacer.forecast(place)
-        if wait >= left:
+        if place.wait >= left:
             raise RequestTimeoutError(
-                f"The limits of this client let the request begin in {wait:.1f} s, and its limit of"
+                f"The limits of this client let the request begin in {place.wait:.1f} s, and its limit of"
                 f" {getattr(self._call.timeout, name):g} s for {name!r} passes before; raise timeout, or"
                 " requests_per_minute and tokens_per_minute.",
                 limit=name,

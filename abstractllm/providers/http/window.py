@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import accumulate
 
 SPAN = 60.0
 """Seconds that a window is long."""
@@ -30,12 +31,6 @@ class Window:
         self._entries: deque[Entry] = deque()
         self._sum = 0
 
-    def copy(self) -> Window:
-        """Return a window in the same state, to try something out."""
-        other = Window(self.limit)
-        other._entries, other._sum = self._entries.copy(), self._sum
-        return other
-
     def wait(self, amount: int, now: float) -> float:
         """Return the seconds from `now` until so much may be taken, if nothing is taken meanwhile."""
         if self.limit is None:
@@ -49,6 +44,26 @@ class Window:
             if excess <= 0:
                 return entry.moment + SPAN - now
         raise AssertionError("what was taken does not add up")
+
+    def wait_for_all(self, amount: int, now: float) -> float:
+        """Return at least how many seconds from `now` it is until so much is taken, piece by piece, each when it may.
+
+        What is free now and what is taken returns every `SPAN` seconds, in the same order, and all of it together is
+        the limit. So the moment follows without going through the pieces; it is exact for pieces of one.
+        """
+        if self.limit is None:
+            return 0.0
+        self._forget(now)
+        excess = self._sum + amount - self.limit
+        if excess <= 0:
+            return 0.0
+        rounds, over = 1, max(0, self._sum - self.limit)
+        if excess > self.limit + over:  # what is over the limit, by a correction, leaves once and does not return
+            more, rest = divmod(excess - over - 1, self.limit)
+            rounds, excess = rounds + more, rest + 1 + over
+        sums = accumulate(entry.amount for entry in self._entries)
+        moment = next((entry.moment for entry, total in zip(self._entries, sums, strict=True) if total >= excess), now)
+        return moment + SPAN * rounds - now
 
     def take(self, amount: int, now: float) -> Entry | None:
         """Take so much, or as much as may be taken at most; return what was taken, None where there is no limit."""
