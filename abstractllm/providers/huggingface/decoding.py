@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from abstractllm.aio import End
-from abstractllm.errors import MemoryLimitError, UnsupportedModelError
+from abstractllm.errors import MemoryLimitError, UnsupportedModelError, UnsupportedOperationError
 from abstractllm.providers.call import Call
 from abstractllm.providers.huggingface.backend import NAME
 from abstractllm.providers.huggingface.choosing import Chooser, Chosen
@@ -152,7 +152,8 @@ def answer_all(model: LoadedModel, prepared: Sequence[Prepared], call: Call) -> 
                     rows.remove(row)
                 yield from outbox.take()
     except CancelledError:
-        return
+        if not call.cancelled:  # it was the thread's end that took the turn away
+            raise UnsupportedOperationError("The interpreter is shutting down.", provider=NAME) from None
 
 
 def _begin(model: LoadedModel, answers: Sequence[Answer], turns: Turns) -> list[Decoder]:
