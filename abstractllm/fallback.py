@@ -88,7 +88,7 @@ def curable(error: AbstractLLMError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of several backends: its `name` for messages, and either the backend or the `error` for which it is none."""
+    """One of several backends: its `name` for messages, and `llm`, or the `error` for which there is none."""
 
     name: str
     llm: AbstractLLMInterface | None
@@ -96,9 +96,10 @@ class Member:
 
     def check(self) -> AbstractLLMInterface:
         """Return the backend, or raise the error for which there is none."""
-        if self.llm is None:
-            raise copy(self.error or ConfigurationError("This member has neither a backend nor an error."))
-        return self.llm
+        if self.llm is not None:
+            return self.llm
+        assert self.error is not None
+        raise self.error.with_traceback(None)
 
 
 Failure = tuple[Member, AbstractLLMError]

@@ -25,7 +25,7 @@ _BYTES_OF_A_TOKEN = 4
 _TOKENS_OF_A_FILE = 1000
 """What an image or document is taken for until the service has said what it was.
 
-OpenAI counts 85 tokens or more for an image, Anthropic up to about 1,600 (their guides to vision); pages cost as much.
+A round number between the 85 tokens of an image that OpenAI reads in low detail and what large images and pages take.
 """
 
 
