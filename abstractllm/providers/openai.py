@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from abstractllm.capabilities import Capabilities, ModelCapability
@@ -122,6 +123,22 @@ def _codec_of(family: Family, api: API, provider: str, accepted: frozenset[str])
     return OpenAIChat(quirks, provider)
 
 
+@lru_cache(maxsize=256)
+def _capabilities_of(family: Family) -> Capabilities:
+    able_to_call = True if family is not UNKNOWN and family.api == "chat" else None
+    able = (ModelCapability.STREAMING, ModelCapability.ASYNC, ModelCapability.SYSTEM_PROMPT)
+    return MappingProxyType(
+        {
+            **dict.fromkeys((*able, ModelCapability.MULTI_TURN, ModelCapability.PARALLEL_INFERENCE), True),
+            **dict.fromkeys((ModelCapability.TOOL_USE, ModelCapability.FUNCTION_CALLING), able_to_call),
+            **dict.fromkeys((ModelCapability.JSON_MODE, ModelCapability.STRUCTURED_OUTPUT)),
+            **dict.fromkeys((ModelCapability.VISION, ModelCapability.DOCUMENTS)),
+            ModelCapability.REASONING: family.reasons,
+            ModelCapability.EMBEDDINGS: True,
+        }
+    )
+
+
 class OpenAIProvider(HTTPEmbeddings):
     """OpenAI. Setting `api` ("chat" or "responses") chooses the API, which otherwise depends on the model.
 
@@ -145,17 +162,7 @@ class OpenAIProvider(HTTPEmbeddings):
 
     def get_capabilities(self) -> Capabilities:
         """Return what the configured model can do; None stands for what its name does not tell."""
-        family = self._family(self.get_param("model"))
-        able_to_call = True if family is not UNKNOWN and family.api == "chat" else None
-        able = (ModelCapability.STREAMING, ModelCapability.ASYNC, ModelCapability.SYSTEM_PROMPT)
-        return {
-            **dict.fromkeys((*able, ModelCapability.MULTI_TURN, ModelCapability.PARALLEL_INFERENCE), True),
-            **dict.fromkeys((ModelCapability.TOOL_USE, ModelCapability.FUNCTION_CALLING), able_to_call),
-            **dict.fromkeys((ModelCapability.JSON_MODE, ModelCapability.STRUCTURED_OUTPUT)),
-            **dict.fromkeys((ModelCapability.VISION, ModelCapability.DOCUMENTS)),
-            ModelCapability.REASONING: family.reasons,
-            ModelCapability.EMBEDDINGS: True,
-        }
+        return _capabilities_of(self._family(self.get_param("model")))
 
     def _configure(self, config: Mapping[str, Any]) -> None:
         super()._configure(config)

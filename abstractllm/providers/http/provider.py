@@ -167,9 +167,10 @@ class HTTPProvider(BaseProvider):
         return f"No key; set the environment variable {variable} or pass api_key=."
 
     def _refuse(self, request: GenerateRequest) -> None:
+        if not parts_of(request):
+            return super()._refuse(request)
         super()._refuse(with_links_stood_in(request))
-        if parts_of(request):
-            check_links(request, self._taken(request), fetch=bool(self.get_param("fetch_urls")))
+        check_links(request, self._taken(request), fetch=bool(self.get_param("fetch_urls")))
 
     def _check(self, request: GenerateRequest) -> None:
         self._check_key()
