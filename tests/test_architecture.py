@@ -30,13 +30,13 @@ PLACES = {
     "aiohttp": ("providers.http",),
     "click": ("cli",),
     "docstring_parser": ("tools", "schema", "callables"),
-    "huggingface_hub": ("providers.mlx",),
+    "huggingface_hub": ("providers.local",),
     "hypothesis": ("testing",),
     "jsonschema": ("tools", "schema", "callables"),
-    "llguidance": ("providers.mlx",),
+    "llguidance": ("providers.local",),
     "mlx": ("providers.mlx",),
     "mlx_lm": ("providers.mlx",),
-    "numpy": ("providers.mlx", "providers.huggingface"),
+    "numpy": ("providers.local", "providers.mlx", "providers.huggingface"),
     "msgspec": ("wire",),
     "pypdf": ("files",),
     "pydantic": ("tools", "schema", "callables"),
@@ -54,6 +54,13 @@ A library whose modules are not written yet is no dependency in setup.cfg either
 
 SHARED_BY_PROVIDERS = {"base", "call", "http", "request", "run"}
 """What may be imported from `providers` elsewhere; everything else there is one provider or another."""
+
+SHARED_AMONG_PROVIDERS = (
+    SHARED_BY_PROVIDERS
+    | {"documents", "embedding", "embedding_services", "intake", "local", "reask", "sources", "stopping"}
+    | {"compatible", "services"}
+)
+"""What one provider may import beside its own; `compatible` and `services` are what services of one dialect share."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ def violations(root: Path) -> list[str]:
         *(f"circle: {' -> '.join(found)}" for found in circles(running, modules)),
         *misplaced_libraries(everything, root.name),
         *named_providers(ours),
+        *borrowing_providers(ours),
     ]
 
 
@@ -195,6 +203,17 @@ def named_providers(imports: list[Import]) -> Iterator[str]:
             yield f"{one}, one provider by name; ask the registry"
 
 
+def borrowing_providers(imports: list[Import]) -> Iterator[str]:
+    """Yield imports of one provider, or a part of it, in another; the parts of `a` are in it or named `a_...`."""
+    for one in imports:
+        path, own = one.target.split(".")[1:], one.importer.split(".")[1:]
+        if path[:1] != ["providers"] or own[:1] != ["providers"] or len(path) < 2 or len(own) < 2:
+            continue
+        if path[1] in SHARED_AMONG_PROVIDERS or f"{path[1]}_".startswith(f"{own[1]}_"):
+            continue
+        yield f"{one}, of another provider; move what both need to where it is shared"
+
+
 def test_the_package_keeps_its_layers(package):
     assert "\n".join(violations(package)) == ""
 
@@ -219,7 +238,10 @@ SOUND = {
     "files.py": "def read():\n    from PIL import Image",
     "providers/base.py": "from ..interface import X\nfrom . import call",
     "providers/call.py": "from abstractllm import __version__",
-    "providers/mlx/worker.py": "import mlx.core",
+    "providers/mlx/worker.py": "import mlx.core\nfrom abstractllm.providers.local import hub",
+    "providers/local/hub.py": "import huggingface_hub",
+    "providers/ollama.py": "from . import call, ollama_address",
+    "providers/ollama_address.py": "",
     "factory.py": "from abstractllm.providers.base import BaseProvider",
     "cli/app.py": "import click\nfrom abstractllm.factory import create_llm",
 }
@@ -245,6 +267,13 @@ def test_a_sound_package_passes(tmp_path):
         ({"types.py": "import requests"}, "imports requests, a library that has no place"),
         ({"factory.py": "from abstractllm.providers.mlx import X"}, "one provider by name"),
         ({"cli/app.py": "from abstractllm.providers import mlx"}, "one provider by name"),
+        (
+            {"providers/huggingface/a.py": "def f():\n    from ..mlx import worker"},
+            "a:2 imports abstractllm.providers.mlx.worker, of another",
+        ),
+        ({"providers/openai.py": "from abstractllm.providers.ollama import X"}, "of another provider"),
+        ({"providers/openai.py": "from . import ollama_address"}, "of another provider"),
+        ({"providers/local/hub.py": "from ..mlx.worker import X"}, "of another provider"),
     ],
 )
 def test_each_violation_is_found(tmp_path, files, expected):

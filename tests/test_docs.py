@@ -31,7 +31,7 @@ from abstractllm.parameters import CHECKS
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.http import HTTPProvider
 from abstractllm.providers.huggingface import HuggingFaceProvider
-from abstractllm.providers.mlx.provider import MAX_TOKENS as MLX_MAX_TOKENS
+from abstractllm.providers.local.preparing import MAX_TOKENS as MLX_MAX_TOKENS
 from abstractllm.registry import get_provider_class, list_providers
 from abstractllm.testing import ProviderConformance
 

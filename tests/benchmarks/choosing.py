@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.choosing import BatchSampler
-from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.providers.mlx.worker import mlx_thread
 
 ROWS = 32

@@ -17,7 +17,7 @@ from abstractllm.providers.huggingface.backend import LIBRARIES, check_device, o
 from abstractllm.providers.huggingface.models import model_key, shared_model
 from abstractllm.providers.huggingface.provider import capabilities_of
 from abstractllm.providers.huggingface.tokens import load_tokenizer
-from abstractllm.providers.mlx.hub import find_locally
+from abstractllm.providers.local.hub import find_locally
 from abstractllm.types import GenerateRequest, Message, ToolDefinition
 
 ROOT = Path(__file__).parents[2]

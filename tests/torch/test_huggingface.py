@@ -29,8 +29,8 @@ from abstractllm.messages import to_messages
 from abstractllm.providers.call import Call
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.decoding import CHUNK, answer_all
-from abstractllm.providers.mlx.provider import prepare
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.local.preparing import prepare
+from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
 
 GOLDEN = Path(__file__).parents[2] / "docs" / "embedded-model" / "golden.json"

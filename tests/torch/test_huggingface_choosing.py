@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from abstractllm import GenerationError
 from abstractllm.providers.huggingface.choosing import Chooser, draw, ranked, weigh
-from abstractllm.providers.mlx.sampling import Sampling
+from abstractllm.providers.local.sampling import Sampling
 
 SCORES = st.lists(st.integers(-40, 40).map(lambda score: score / 4), min_size=1, max_size=40)
 """Coarse numbers, so that there are ties."""

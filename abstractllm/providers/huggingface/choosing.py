@@ -15,8 +15,8 @@ from typing import Any
 
 from abstractllm.errors import GenerationError
 from abstractllm.providers.huggingface.backend import NAME
-from abstractllm.providers.mlx.logprobs import ScoredToken
-from abstractllm.providers.mlx.sampling import Sampling, mixed
+from abstractllm.providers.local.logprobs import ScoredToken
+from abstractllm.providers.local.sampling import Sampling, mixed
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from abstractllm.providers.call import Call
 from abstractllm.providers.huggingface.backend import NAME
 from abstractllm.providers.huggingface.choosing import Chooser, Chosen
 from abstractllm.providers.huggingface.models import LoadedModel, Turns
-from abstractllm.providers.mlx.answer import Answer, Prepared
+from abstractllm.providers.local.answer import Answer, Prepared
 from abstractllm.types import GenerateResponse
 
 CHUNK = 512

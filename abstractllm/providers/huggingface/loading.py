@@ -13,8 +13,8 @@ from typing import Any
 
 from abstractllm.errors import AbstractLLMError, ModelLoadingError, UnsupportedModelError
 from abstractllm.providers.huggingface.backend import NAME, find_device, import_torch
-from abstractllm.providers.mlx.backend import available_memory
-from abstractllm.providers.mlx.hub import read_config
+from abstractllm.providers.local.hub import read_config
+from abstractllm.providers.local.memory import available_memory
 
 logger = logging.getLogger("abstractllm.huggingface")
 

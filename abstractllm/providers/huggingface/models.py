@@ -17,9 +17,9 @@ from abstractllm import embedded
 from abstractllm.providers.call import Call
 from abstractllm.providers.huggingface.loading import load_network
 from abstractllm.providers.huggingface.tokens import load_tokenizer
-from abstractllm.providers.mlx.constraint import ConstraintCompiler
-from abstractllm.providers.mlx.hub import context_window, fetch, find_locally, read_config, vocabulary
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.local.constraint import ConstraintCompiler
+from abstractllm.providers.local.hub import context_window, fetch, find_locally, read_config, vocabulary
+from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.threads import DaemonThreads, ForkSafeLock, check_not_forked
 
 T = TypeVar("T")

@@ -23,8 +23,9 @@ from abstractllm.providers.huggingface.backend import (
 )
 from abstractllm.providers.huggingface.decoding import answer_all
 from abstractllm.providers.huggingface.models import LoadedModel, ModelKey, SharedModel, model_key, shared_model
-from abstractllm.providers.mlx.forms import check_form
-from abstractllm.providers.mlx.hub import (
+from abstractllm.providers.local.dtypes import check_dtype
+from abstractllm.providers.local.forms import check_form
+from abstractllm.providers.local.hub import (
     context_window,
     fetch,
     find_locally,
@@ -33,9 +34,8 @@ from abstractllm.providers.mlx.hub import (
     read_template,
     remove,
 )
-from abstractllm.providers.mlx.loading import check_dtype
-from abstractllm.providers.mlx.provider import MAX_TOKENS, prepare
-from abstractllm.providers.mlx.tokenizer import no_template
+from abstractllm.providers.local.preparing import MAX_TOKENS, prepare
+from abstractllm.providers.local.tokenizer import no_template
 from abstractllm.text.markers import call_format
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
 

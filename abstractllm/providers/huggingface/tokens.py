@@ -8,8 +8,8 @@ from typing import Any
 
 from abstractllm.errors import ModelLoadingError
 from abstractllm.providers.huggingface.backend import NAME
-from abstractllm.providers.mlx.hub import read_config, read_template
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.local.hub import read_config, read_template
+from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.text.markers import call_format, thought_marks
 from abstractllm.text.toolcalls import Parser
 

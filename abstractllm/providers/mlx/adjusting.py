@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx.drawing import column
-from abstractllm.providers.mlx.sampling import Sampling
 
 
 class SampledRow(Protocol):

@@ -149,17 +149,6 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def available_memory() -> int | None:
-    """Return the bytes of memory that are free for use, or None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        return None  # not Linux
-    return None
-
-
 def on_cpu(mx: ModuleType) -> bool:
     """Whether MLX computes on the processor, rather than on a GPU."""
     return bool(mx.default_device() == mx.Device(mx.cpu))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from abstractllm.errors import ConfigurationError
-from abstractllm.providers.mlx.backend import available_memory, on_cpu
+from abstractllm.providers.local.memory import available_memory
+from abstractllm.providers.mlx.backend import on_cpu
 
 MOST_PREFIX_BYTES = 2**30
 """Prefixes are kept in at most so many bytes where nothing else is said."""

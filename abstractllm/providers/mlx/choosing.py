@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from abstractllm.providers.local.logprobs import ScoredToken
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx.adjusting import Adjustments, Masks, SampledRow
 from abstractllm.providers.mlx.drawing import Filters, draw, kind, noise
-from abstractllm.providers.mlx.logprobs import Scored, ScoredToken, scored
-from abstractllm.providers.mlx.sampling import Sampling
+from abstractllm.providers.mlx.logprobs import Scored, scored
 
 
 class Chosen:

@@ -10,11 +10,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Row, Step, length
 from abstractllm.errors import GenerationError
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx.adjusting import Masks
 from abstractllm.providers.mlx.caches import RowCaches
 from abstractllm.providers.mlx.choosing import BatchSampler, Chosen
 from abstractllm.providers.mlx.masking import ConstrainedRow, Masking
-from abstractllm.providers.mlx.sampling import Sampling
 
 EVALUATE_EVERY = 64
 """Steps between evaluations of the caches: what a step does not need would pile up (mlx-lm issue 1845)."""

@@ -10,20 +10,13 @@ import logging
 import queue
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from typing import Protocol
 
 from abstractllm.aio import End
+from abstractllm.providers.local.answer import Sink
 from abstractllm.providers.mlx.worker import Outbox
 from abstractllm.types import GenerateResponse
 
 logger = logging.getLogger("abstractllm.mlx")
-
-
-class Sink(Protocol):
-    """Where the MLX thread puts deltas, and an `End` after the last one."""
-
-    def put(self, item: GenerateResponse | End) -> None:
-        """Hand over; never waits."""
 
 
 class SharedSink:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from abstractllm.providers.mlx.sampling import Sampling, random_key
+from abstractllm.providers.local.sampling import Sampling, mixed
 
 BLOCK = 128
 """Tokens that race as one at first."""
@@ -95,6 +95,12 @@ def noise(seeds: Sequence[int | None], positions: Sequence[int], vocabulary: int
     else:
         uniform = mx.vmap(lambda key: mx.random.uniform(shape=(width,), key=key))(_keys(seeds, positions))
     return -mx.log1p(-mx.maximum(uniform, 2**-33))
+
+
+def random_key(seed: int, position: int) -> list[int]:
+    """Return the MLX random key, two numbers of 32 bits, for what is drawn at a position with a seed."""
+    bits = mixed(seed, position)
+    return [bits >> 32, bits & 0xFFFFFFFF]
 
 
 def _keys(seeds: Sequence[int | None], positions: Sequence[int]) -> Any:

@@ -8,21 +8,12 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from abstractllm.errors import AbstractLLMError, InvalidParameterError, ModelLoadingError, UnsupportedModelError
-from abstractllm.providers.mlx.backend import Blas, available_memory, import_mlx, load_blas, on_cpu
-from abstractllm.providers.mlx.hub import context_window
+from abstractllm.errors import AbstractLLMError, ModelLoadingError, UnsupportedModelError
+from abstractllm.providers.local.hub import context_window
+from abstractllm.providers.local.memory import available_memory
+from abstractllm.providers.mlx.backend import Blas, import_mlx, load_blas, on_cpu
 
 logger = logging.getLogger("abstractllm.mlx")
-
-DTYPES = ("auto", "float32", "float16", "bfloat16")
-
-
-def check_dtype(dtype: object) -> str:
-    """Return the `dtype` setting. Raises InvalidParameterError."""
-    if dtype not in DTYPES:
-        raise InvalidParameterError("dtype", f"dtype={dtype!r} is not valid: use one of {', '.join(DTYPES)}.")
-    return str(dtype)
-
 
 _loaded: WeakValueDictionary[tuple[object, ...], Any] = WeakValueDictionary()
 

@@ -6,16 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from abstractllm.providers.local.logprobs import ScoredToken
 from abstractllm.providers.mlx.drawing import ranked
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredToken:
-    """A token, its natural-log probability, and the likeliest tokens with theirs, best first, then by id."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

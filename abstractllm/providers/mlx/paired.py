@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from abstractllm.errors import UnsupportedFeatureError, UnsupportedModelError
+from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.caches import parts_of
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.mlx.tokens import load_tokenizer
 
 
 class PairedModel:
@@ -67,7 +68,7 @@ class PairedModel:
 
 def check_same_tokens(tokenizer: ChatTokenizer, draft: Path) -> None:
     """Raise UnsupportedModelError unless the draft model in a folder has the same tokens under the same ids."""
-    theirs = ChatTokenizer.load(draft, None).wrapper.get_vocab()
+    theirs = load_tokenizer(draft, None).wrapper.get_vocab()
     ours = tokenizer.wrapper.get_vocab()
     if ours == theirs:
         return

@@ -15,19 +15,20 @@ from typing import Any
 
 from abstractllm import embedded
 from abstractllm.engine.engine import Engine, Limits
-from abstractllm.providers.mlx.answer import Answer
+from abstractllm.providers.local.answer import Answer
+from abstractllm.providers.local.constraint import ConstraintCompiler
+from abstractllm.providers.local.hub import common_window, fetch, find_locally, read_config, vocabulary
+from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.budget import kv_bytes, most_models, prefix_bytes
-from abstractllm.providers.mlx.constraint import ConstraintCompiler
 from abstractllm.providers.mlx.exclusive import Exclusive
-from abstractllm.providers.mlx.hub import common_window, fetch, find_locally, read_config, vocabulary
 from abstractllm.providers.mlx.loading import shared_weights
 from abstractllm.providers.mlx.paired import PairedModel, check_same_tokens
 from abstractllm.providers.mlx.prefixdisk import disk_place
 from abstractllm.providers.mlx.prefixwriter import prefix_writer
 from abstractllm.providers.mlx.quantised import with_quantised_caches
 from abstractllm.providers.mlx.runner import MLXRunner
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.mlx.tokens import load_tokenizer
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.threads import EXIT_GRACE, ForkSafeLock
 
@@ -219,7 +220,7 @@ def load(key: ModelKey) -> LoadedModel:
     thread.run(import_mlx).result()
     prefix_writer().wait(EXIT_GRACE)
     path, draft = _fetched(key.model), None
-    tokenizer = ChatTokenizer.load(path, read_config(path).get("eos_token_id"))
+    tokenizer = load_tokenizer(path, read_config(path).get("eos_token_id"))
     if key.exclusive.draft_model is not None:
         draft = _fetched(key.exclusive.draft_model)
         check_same_tokens(tokenizer, draft)

@@ -6,14 +6,11 @@ import asyncio
 import platform
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-from abstractllm import embedded
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import (
-    ContextWindowExceededError,
     InvalidParameterError,
     MissingDependencyError,
     install_command,
@@ -23,13 +20,10 @@ from abstractllm.messages import to_messages
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
 from abstractllm.providers.call import Call
-from abstractllm.providers.mlx.answer import Answer, Prepared
-from abstractllm.providers.mlx.backend import check_installed, import_mlx, load_blas, on_cpu, version
-from abstractllm.providers.mlx.constraint import ConstraintCompiler
-from abstractllm.providers.mlx.delivery import LoopSink, SharedSink, Sink, ThreadSink
-from abstractllm.providers.mlx.exclusive import Exclusive
-from abstractllm.providers.mlx.forms import check_form, constraint_for
-from abstractllm.providers.mlx.hub import (
+from abstractllm.providers.local.answer import Answer, Prepared, Sink
+from abstractllm.providers.local.dtypes import check_dtype
+from abstractllm.providers.local.forms import check_form
+from abstractllm.providers.local.hub import (
     common_window,
     fetch,
     find_locally,
@@ -38,35 +32,14 @@ from abstractllm.providers.mlx.hub import (
     read_template,
     remove,
 )
-from abstractllm.providers.mlx.loading import check_dtype
+from abstractllm.providers.local.preparing import MAX_TOKENS, prepare
+from abstractllm.providers.local.tokenizer import no_template
+from abstractllm.providers.mlx.backend import check_installed, import_mlx, load_blas, on_cpu, version
+from abstractllm.providers.mlx.delivery import LoopSink, SharedSink, ThreadSink
+from abstractllm.providers.mlx.exclusive import Exclusive
 from abstractllm.providers.mlx.pool import LoadedModel, ModelKey, model_key, model_pool
-from abstractllm.providers.mlx.sampling import Sampling, mixed
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer, no_template
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
-
-MAX_TOKENS = 2048
-"""Tokens of an answer where nothing else is said, or as many as the context has room for."""
-
-
-class Conversant(Protocol):
-    """What is needed of a loaded model to prepare its requests."""
-
-    @property
-    def tokenizer(self) -> ChatTokenizer:
-        """Its tokenizer."""
-
-    @property
-    def constraints(self) -> ConstraintCompiler:
-        """What holds its answers to forms."""
-
-    @property
-    def vocabulary(self) -> int:
-        """For how many tokens it gives scores."""
-
-    @property
-    def context_window(self) -> int | None:
-        """Tokens of prompt and answer together, None where that is not known."""
 
 
 class MLXProvider(BaseProvider):
@@ -218,61 +191,6 @@ class MLXProvider(BaseProvider):
         call.in_line(lambda: model.position(answers[0]))
         model.submit(answers, self.get_param("max_queue"))
         call.on_cancel(lambda: model.drop(answers))
-
-
-def prepare(model: Conversant, request: GenerateRequest) -> list[Prepared]:
-    """Render and tokenise a request, for each of the answers that it asks for.
-
-    Raises ContextWindowExceededError when no room is left for an answer.
-    """
-    tools = () if request.tool_choice == "none" else request.tools
-    prompt = model.tokenizer.render(request.messages, tools)
-    tokens = model.tokenizer.encode(prompt)
-    _check_bias(request.logit_bias or {}, model.vocabulary)
-    first = Prepared(
-        prompt=tokens,
-        max_tokens=_room(model, len(tokens), request.max_tokens or MAX_TOKENS),
-        sampling=Sampling.of(request),
-        reader=model.tokenizer.reader(request, prompt),
-        constraint=constraint_for(request, prompt, model.tokenizer, model.constraints),
-        token_bytes=model.tokenizer.token_bytes,
-        model=request.model or embedded.PATH.name,
-        stream=request.stream,
-        priority=request.priority,
-        exact=request.deterministic,
-    )
-    others = (_alternative(first, model, request, prompt, choice) for choice in range(1, request.n))
-    return [first, *others]
-
-
-def _check_bias(bias: Mapping[int, float], vocabulary: int) -> None:
-    unknown = [token for token in bias if token >= vocabulary]
-    if unknown:
-        known = f"the model's tokens have ids below {vocabulary}"
-        raise InvalidParameterError("logit_bias", f"logit_bias names the token {unknown[0]}, but {known}.")
-
-
-def _alternative(first: Prepared, model: Conversant, request: GenerateRequest, prompt: str, choice: int) -> Prepared:
-    """Return a further answer to the same prompt: with a seed, it has one of its own that follows from it."""
-    seed = None if request.seed is None else mixed(request.seed, -choice - 1)
-    sampling = replace(first.sampling, seed=seed)
-    return replace(first, choice=choice, sampling=sampling, reader=model.tokenizer.reader(request, prompt))
-
-
-def _room(model: Conversant, prompt_tokens: int, max_tokens: int) -> int:
-    """Return how many tokens the answer may have."""
-    window = model.context_window
-    if window is None:
-        return max_tokens
-    if prompt_tokens >= window:
-        raise ContextWindowExceededError(
-            f"The prompt has {prompt_tokens} tokens, and the model's context holds {window}, answer included."
-            " Shorten the prompt or the files, or use a model with a longer context.",
-            context_window=window,
-            prompt_tokens=prompt_tokens,
-            provider="mlx",
-        )
-    return min(max_tokens, window - prompt_tokens)
 
 
 def _check_max_queue(value: object) -> None:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from abstractllm.engine.rows import Row, Step, length
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx.adjusting import Masks
 from abstractllm.providers.mlx.caches import RowCaches
 from abstractllm.providers.mlx.choosing import BatchSampler, Chosen
 from abstractllm.providers.mlx.decode import CLEAR_EVERY, Sampled, is_nan, not_a_number, start
 from abstractllm.providers.mlx.masking import Masking
 from abstractllm.providers.mlx.paired import PairedModel
-from abstractllm.providers.mlx.sampling import Sampling
 
 
 class Proposed(Sampled, Protocol):

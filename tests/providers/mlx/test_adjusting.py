@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx.adjusting import Adjustments, Masks
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.providers.mlx.worker import mlx_thread
 
 mx = import_mlx()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from abstractllm.providers.mlx.backend import available_cores, available_memory, trim_heap, version
+from abstractllm.providers.local.memory import available_memory
+from abstractllm.providers.mlx.backend import available_cores, trim_heap, version
 
 REPORT = """
 import json, logging, sys

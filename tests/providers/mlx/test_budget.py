@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from abstractllm.errors import ConfigurationError
+from abstractllm.providers.local.memory import available_memory
 from abstractllm.providers.mlx import budget
-from abstractllm.providers.mlx.backend import available_memory, import_mlx
+from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.worker import mlx_thread
 
 VARIABLES = (

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from abstractllm.providers.local.logprobs import ScoredToken
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx.adjusting import Masks
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.choosing import BatchSampler
-from abstractllm.providers.mlx.logprobs import ScoredToken
-from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.providers.mlx.worker import mlx_thread
 
 mx = import_mlx()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from abstractllm.providers.local.sampling import Sampling, mixed
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.drawing import BLOCK, Filters, draw, kind, noise, ranked, weigh
-from abstractllm.providers.mlx.sampling import Sampling
+from abstractllm.providers.mlx.drawing import BLOCK, Filters, draw, kind, noise, random_key, ranked, weigh
 from abstractllm.providers.mlx.worker import mlx_thread
 
 mx = import_mlx()
@@ -241,3 +241,11 @@ def test_noise_without_seeds_differs_from_row_to_row_and_from_time_to_time():
         assert (first[0] != first[-1]).all()
         assert (first[0] != second[0]).mean() > 0.99
         assert np.array_equal(first[1], second[1]) == (seeds[1] is not None)
+
+
+@given(st.integers(-(2**63), 2**64 - 1), st.integers(0, 2**31))
+def test_a_random_key_holds_the_64_mixed_bits(seed, position):
+    high, low = random_key(seed, position)
+    assert 0 <= high < 2**32
+    assert 0 <= low < 2**32
+    assert (high << 32) + low == mixed(seed, position)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from abstractllm.errors import InvalidParameterError, ModelLoadingError, UnsupportedModelError
+from abstractllm.providers.local.dtypes import check_dtype
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.loading import check_dtype, convert, load_weights
+from abstractllm.providers.mlx.loading import convert, load_weights
 
 mx = import_mlx()
 

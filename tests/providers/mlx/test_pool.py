@@ -13,9 +13,9 @@ import pytest
 
 from abstractllm import embedded
 from abstractllm.errors import ModelNotFoundError
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx import MLXProvider
 from abstractllm.providers.mlx.pool import ModelKey, ModelPool, model_key, model_pool
-from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.providers.mlx.worker import mlx_thread
 
 

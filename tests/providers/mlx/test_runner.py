@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from abstractllm.engine.engine import Engine, Limits
 from abstractllm.errors import GenerationError
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.caches import KVSize, RowCaches, can_be_merged, sizes
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.runner import TRIM_EVERY, MLXRunner
-from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.providers.mlx.worker import mlx_thread
 
 

@@ -15,16 +15,17 @@ from hypothesis import given, settings, strategies as st
 from abstractllm import embedded
 from abstractllm.engine.engine import Engine, Limits
 from abstractllm.errors import GenerationError, UnsupportedFeatureError, UnsupportedModelError
+from abstractllm.providers.local.constraint import ConstraintCompiler
+from abstractllm.providers.local.sampling import Sampling
+from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.constraint import ConstraintCompiler
 from abstractllm.providers.mlx.loading import load_weights
 from abstractllm.providers.mlx.masking import Masking
 from abstractllm.providers.mlx.paired import PairedModel, check_same_tokens
 from abstractllm.providers.mlx.quantised import with_quantised_caches
 from abstractllm.providers.mlx.runner import MLXRunner
-from abstractllm.providers.mlx.sampling import Sampling
 from abstractllm.providers.mlx.speculative import SpeculativeBatch
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.mlx.tokens import load_tokenizer
 from abstractllm.providers.mlx.worker import mlx_thread
 from abstractllm.schema import to_output_format
 
@@ -325,7 +326,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> ChatTokenizer:
-    return ChatTokenizer.load(embedded.PATH, 2)
+    return load_tokenizer(embedded.PATH, 2)
 
 
 class TestConstraints:

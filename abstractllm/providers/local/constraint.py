@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from abstractllm.errors import GenerationError, InvalidParameterError
-from abstractllm.providers.mlx.grammar import Kind, engine_grammar, first_line, refusal
-from abstractllm.providers.mlx.vocabulary import Gate, Vocabulary, begun_part, goes_on, is_blank
+from abstractllm.providers.local.grammar import Kind, engine_grammar, first_line, refusal
+from abstractllm.providers.local.vocabulary import Gate, Vocabulary, begun_part, goes_on, is_blank
 from abstractllm.schema import OutputFormat
 
 _KEPT = 128
@@ -26,7 +26,7 @@ class Tokenizer(Protocol):
 
     @property
     def wrapper(self) -> Any:
-        """mlx-lm's tokenizer."""
+        """mlx-lm's tokenizer, or one that answers as it does."""
 
     @property
     def stop_tokens(self) -> set[int]:
@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
 
 
 class ConstraintCompiler:
-    """Makes constraints for one model. Safe to use from any thread; keep it off the MLX thread.
+    """Makes constraints for one model. Safe to use from any thread; keep it off the thread that computes.
 
     `width` is how many logits the model has for a token, which may be more than its tokenizer has tokens.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
-from abstractllm.providers.mlx.constraint import Constraint, ConstraintCompiler
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
-from abstractllm.providers.mlx.vocabulary import Gate
+from abstractllm.providers.local.constraint import Constraint, ConstraintCompiler
+from abstractllm.providers.local.tokenizer import ChatTokenizer
+from abstractllm.providers.local.vocabulary import Gate
 from abstractllm.text.toolgrammar import call_grammar, can_force
 from abstractllm.types import GenerateRequest
 

@@ -13,11 +13,12 @@ from abstractllm.accumulator import join
 from abstractllm.engine.engine import Engine
 from abstractllm.engine.rows import Step
 from abstractllm.providers.call import Call
-from abstractllm.providers.mlx.answer import Answer, Prepared
+from abstractllm.providers.local.answer import Answer, Prepared
+from abstractllm.providers.local.logprobs import ScoredToken
+from abstractllm.providers.local.sampling import Sampling
+from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.delivery import ThreadSink
-from abstractllm.providers.mlx.logprobs import ScoredToken
-from abstractllm.providers.mlx.sampling import Sampling
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.mlx.tokens import load_tokenizer
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
 
 TEXTS = st.text("abB .\né😀", max_size=40)
@@ -64,7 +65,7 @@ class Dictated:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> ChatTokenizer:
-    return ChatTokenizer.load(embedded.PATH, None)
+    return load_tokenizer(embedded.PATH, None)
 
 
 def answers(

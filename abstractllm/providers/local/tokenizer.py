@@ -1,6 +1,7 @@
 """Chat templates and tokens of one model: conversation -> prompt, and the reader of the model's output.
 
-Stands on mlx-lm's tokenizer wrapper, which knows the markers and tool-call formats of model families. Loads no weights.
+Stands on mlx-lm's tokenizer wrapper, which knows the markers and tool-call formats of model families, or on one that
+answers as it does; loads neither.
 """
 
 from __future__ import annotations
@@ -10,16 +11,14 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from abstractllm.errors import (
     InvalidParameterError,
-    ModelLoadingError,
     UnsupportedFeatureError,
     UnsupportedModelError,
 )
-from abstractllm.providers.mlx.vocabulary import Gate
+from abstractllm.providers.local.vocabulary import Gate
 from abstractllm.text.chat import merged_turns, template_messages, template_tools, without_system
 from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level, piece_bytes
 from abstractllm.text.reader import OutputReader
@@ -32,8 +31,8 @@ class ChatTokenizer:
     """The tokenizer of one model. Safe to use from any thread.
 
     `wrapper` is mlx-lm's tokenizer, or one that answers as it does. Rendering and encoding happen one at a time,
-    decoding too, but beside them: a long prompt does not hold up the MLX thread. The first `encode` settles the
-    library's truncation state, the one thing that encoding may change.
+    decoding too, but beside them: a long prompt does not hold up the thread that computes. The first `encode` settles
+    the library's truncation state, the one thing that encoding may change.
     """
 
     def __init__(self, wrapper: Any) -> None:
@@ -45,22 +44,6 @@ class ChatTokenizer:
         self._hidden = self._hidden_tokens()
         self._is_byte_level = _is_byte_level(wrapper)
         self.encode("")
-
-    @classmethod
-    def load(cls, path: Path, stop_tokens: object) -> ChatTokenizer:
-        """Load the tokenizer in a model's folder. `stop_tokens` are the ids that its config names, or None.
-
-        Raises ModelLoadingError.
-        """
-        from mlx_lm.tokenizer_utils import load
-
-        try:
-            return cls(load(path, {"trust_remote_code": False}, eos_token_ids=stop_tokens))
-        except Exception as error:
-            raise ModelLoadingError(
-                f"The tokenizer in {path} cannot be loaded ({type(error).__name__}: {error}). Fetch the model again.",
-                provider="mlx",
-            ) from error
 
     def __len__(self) -> int:
         """Return how many tokens there are."""

@@ -13,10 +13,10 @@ import pytest
 
 from abstractllm import embedded
 from abstractllm.errors import ModelLoadingError, ModelNotFoundError, UnsupportedModelError
-from abstractllm.providers.mlx import hub
+from abstractllm.providers.local import hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FETCH = "import sys; from abstractllm.providers.mlx.hub import fetch; print(fetch(sys.argv[1]))"
+FETCH = "import sys; from abstractllm.providers.local.hub import fetch; print(fetch(sys.argv[1]))"
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_fetching_takes_no_code_and_no_pickles(cache, local_hub, run_python):
 def test_fetching_what_the_hub_does_not_have(cache, local_hub, run_python):
     program = """
 from abstractllm.errors import ModelNotFoundError
-from abstractllm.providers.mlx.hub import fetch
+from abstractllm.providers.local.hub import fetch
 try:
     fetch("org/other")
 except ModelNotFoundError as error:

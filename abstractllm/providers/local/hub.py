@@ -225,7 +225,7 @@ def _count(config: Mapping[str, Any], name: str) -> int | None:
 
 
 def list_cached() -> list[ModelInfo]:
-    """Return the model that ships and the models in the Hugging Face cache that MLX may be able to run."""
+    """Return the model that ships and the models in the Hugging Face cache that have a config and safetensors."""
     hub = hugging_face()
     shipped = ModelInfo("(shipped)", _folder_size(embedded.PATH), str(embedded.PATH))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from abstractllm.providers.mlx.sampling import Sampling, mixed, random_key
+from abstractllm.providers.local.sampling import Sampling, mixed
 from abstractllm.types import GenerateRequest, Message
 
 
@@ -76,11 +76,3 @@ def test_mixed_is_splitmix64():
         3203168211198807973,
         9817491932198370423,
     ]
-
-
-@given(st.integers(-(2**63), 2**64 - 1), st.integers(0, 2**31))
-def test_a_random_key_holds_the_64_mixed_bits(seed, position):
-    high, low = random_key(seed, position)
-    assert 0 <= high < 2**32
-    assert 0 <= low < 2**32
-    assert (high << 32) + low == mixed(seed, position)

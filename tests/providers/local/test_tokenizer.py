@@ -9,11 +9,12 @@ import pytest
 
 from abstractllm.accumulator import join
 from abstractllm.errors import InvalidParameterError, ModelLoadingError, UnsupportedFeatureError, UnsupportedModelError
+from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
+from abstractllm.providers.mlx.tokens import load_tokenizer
 from abstractllm.types import GenerateRequest, Message, ToolDefinition
 
-from .conftest import write_tokenizer
+from ..mlx.conftest import write_tokenizer
 
 import_mlx()
 
@@ -44,7 +45,7 @@ def load(tmp_path: Path):
             flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
             content["added_tokens"].append({"id": number, "content": text, "special": special, **flags})
         file.write_text(json.dumps(content))
-        return ChatTokenizer.load(folder, None)
+        return load_tokenizer(folder, None)
 
     return load
 
@@ -67,7 +68,7 @@ def test_a_model_without_template(load, tmp_path):
     folder = write_tokenizer(tmp_path / "plain")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(UnsupportedModelError, match="no chat template"):
-        ChatTokenizer.load(folder, None).render([USER], [])
+        load_tokenizer(folder, None).render([USER], [])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_broken_tokenizer(break_it, tmp_path):
     folder = write_tokenizer(tmp_path / "broken")
     break_it(folder / "tokenizer.json")
     with pytest.raises(ModelLoadingError, match="Fetch the model again"):
-        ChatTokenizer.load(folder, None)
+        load_tokenizer(folder, None)
 
 
 def test_a_template_that_takes_no_system_prompt(load):
@@ -121,10 +122,10 @@ def test_special_tokens_in_a_prompt_are_tokens(load):
 
 def test_the_tokens_that_end_an_answer(tmp_path):
     folder = write_tokenizer(tmp_path / "model")
-    own = ChatTokenizer.load(folder, None).stop_tokens
+    own = load_tokenizer(folder, None).stop_tokens
     assert len(own) == 1
-    assert ChatTokenizer.load(folder, [0, 7]).stop_tokens == own | {0, 7}
-    assert ChatTokenizer.load(folder, 7).stop_tokens == own | {7}
+    assert load_tokenizer(folder, [0, 7]).stop_tokens == own | {0, 7}
+    assert load_tokenizer(folder, 7).stop_tokens == own | {7}
 
 
 @pytest.mark.parametrize("text", ["Hello, wörld 👍🏽 日本語", "  two  spaces\n\n", "<b>1 < 2</b>"])
@@ -187,7 +188,7 @@ def test_other_tokenizers_are_read_through_a_window(load, tmp_path):
     content = json.loads((folder / "tokenizer.json").read_text())
     content["decoder"] = {"type": "Sequence", "decoders": [content["decoder"]]}
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    tokenizer = ChatTokenizer.load(folder, None)
+    tokenizer = load_tokenizer(folder, None)
     assert read(tokenizer, "a<|im_start|> don 't 👍🏽 .", tools=(ADD,))[0] == "a don 't 👍🏽 ."
 
 
@@ -201,10 +202,10 @@ SPACED = """{%- for message in messages %}<|im_start|>{{ message.role }}
 
 def test_calls_are_forced_in_the_way_that_the_template_writes_them(tmp_path):
     folder = write_tokenizer(tmp_path / "model")
-    own = ChatTokenizer.load(folder, None).call_syntax
+    own = load_tokenizer(folder, None).call_syntax
     assert (own.style, own.spaced, own.lines) == ("object", False, False)
     assert isinstance(own.start, int)
     assert isinstance(own.end, int)
     (folder / "chat_template.jinja").write_text(SPACED)
-    other = ChatTokenizer.load(folder, None).call_syntax
+    other = load_tokenizer(folder, None).call_syntax
     assert (other.start, other.spaced, other.lines) == (own.start, True, True)

@@ -1,6 +1,6 @@
-"""What a request says about the choice of tokens, and the seeds of its draws. Plain data, no MLX.
+"""What a request says about the choice of tokens, and the seeds of its draws. Plain data.
 
-How tokens are chosen is in `choosing`, which says in what order these settings work.
+How tokens are chosen is in each provider's `choosing`, which says in what order these settings work.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ BITS = 0xFFFFFFFFFFFFFFFF
 class Sampling:
     """How to choose the tokens of one row.
 
-    `temperature` 0 takes the likeliest; None leaves a filter out. Without a `seed`, MLX's own random state is used.
-    `logprobs` is how many of the likeliest tokens to report at each position beside the chosen one; with None nothing
-    is reported. `logit_bias` has pairs of a token id and what to add to its score.
+    `temperature` 0 takes the likeliest; None leaves a filter out. Without a `seed`, draws follow from nothing that
+    the caller knows. `logprobs` is how many of the likeliest tokens to report at each position beside the chosen one;
+    with None nothing is reported. `logit_bias` has pairs of a token id and what to add to its score.
     """
 
     temperature: float = 0.0
@@ -68,9 +68,3 @@ def mixed(seed: int, position: int) -> int:
     bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & BITS
     bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & BITS
     return bits ^ (bits >> 31)
-
-
-def random_key(seed: int, position: int) -> list[int]:
-    """Return the MLX random key, two numbers of 32 bits, for what is drawn at a position with a seed."""
-    bits = mixed(seed, position)
-    return [bits >> 32, bits & 0xFFFFFFFF]

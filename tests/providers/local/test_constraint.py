@@ -15,13 +15,14 @@ from pydantic import BaseModel, Field
 
 from abstractllm import embedded
 from abstractllm.errors import GenerationError, InvalidParameterError, UnsupportedFeatureError
+from abstractllm.providers.local.constraint import Constraint, ConstraintCompiler
+from abstractllm.providers.local.tokenizer import ChatTokenizer
+from abstractllm.providers.local.vocabulary import Gate
 from abstractllm.providers.mlx.backend import import_mlx
-from abstractllm.providers.mlx.constraint import Constraint, ConstraintCompiler
-from abstractllm.providers.mlx.tokenizer import ChatTokenizer
-from abstractllm.providers.mlx.vocabulary import Gate
+from abstractllm.providers.mlx.tokens import load_tokenizer
 from abstractllm.schema import Grammar, Regex, to_output_format
 
-from .conftest import write_tokenizer
+from ..mlx.conftest import write_tokenizer
 from .schemas import SchemaMaker, Walker, tokens_in
 
 import_mlx()
@@ -39,7 +40,7 @@ def write_more_tokens(folder: Path, added: dict[str, bool]) -> ChatTokenizer:
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
         content["added_tokens"].append({"id": number, "content": text, "special": special, **flags})
     file.write_text(json.dumps(content))
-    return ChatTokenizer.load(folder, None)
+    return load_tokenizer(folder, None)
 
 
 class Bench:
@@ -67,7 +68,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench() -> Bench:
-    return Bench(ChatTokenizer.load(embedded.PATH, None))
+    return Bench(load_tokenizer(embedded.PATH, None))
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +282,7 @@ def test_a_format_that_is_known_begins_anew(bench):
 
 
 def test_grammars_are_kept_in_the_order_of_their_use(bench, monkeypatch):
-    monkeypatch.setattr("abstractllm.providers.mlx.constraint._KEPT", 2)
+    monkeypatch.setattr("abstractllm.providers.local.constraint._KEPT", 2)
     compiler = ConstraintCompiler(bench.tokenizer, WIDTH)
     formats = [to_output_format({"const": number}) for number in range(3)]
     kept = [compiler.compile(formats[number])._compiled for number in (0, 1, 0, 2)]
@@ -343,7 +344,7 @@ def test_replay(bench):
 
 @pytest.mark.parametrize("width", [2000, 2047, 2048, 2049, 5000])
 def test_rows_of_every_width(width):
-    bench = Bench(ChatTokenizer.load(embedded.PATH, None), width)
+    bench = Bench(load_tokenizer(embedded.PATH, None), width)
     rows = np.full((3, bench.compiler.words + 5), -1, dtype=np.int32)
     constraint = bench.compile(Regex(".*"))
     constraint.fill(rows[1])
@@ -358,7 +359,7 @@ def test_rows_of_every_width(width):
 
 
 def test_a_stop_token_that_is_text_too(tmp_path):
-    tokenizer = ChatTokenizer.load(write_tokenizer(tmp_path), [300])
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path), [300])
     bench = Bench(tokenizer)
     text = bench.walker.texts[300].decode()
     constraint = bench.compile(Regex(f"(a{text}b|a)"))

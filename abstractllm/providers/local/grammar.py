@@ -10,7 +10,7 @@ import re
 from typing import Any, Literal
 
 from abstractllm.errors import AbstractLLMError, InvalidParameterError, UnsupportedFeatureError
-from abstractllm.providers.mlx.dialect import engine_schema, unsupported
+from abstractllm.providers.local.dialect import engine_schema, unsupported
 from abstractllm.schema import OutputFormat, check_sound
 
 Kind = Literal["json", "regex", "grammar", "tools"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from abstractllm.providers.mlx.constraint import Constraint
+from abstractllm.providers.local.constraint import Constraint
 
 NAMES = ("a", "name", "größe", "日本", "a b", 'q"t', "back\\slash", "😀", "x-y", "")
 PATTERNS = ("^[a-z]{1,4}$", "^(red|green)$", "^[A-Z][0-9]{2}$", "^é?ü$", "ab|cd", "^[^x]{2,3}$")

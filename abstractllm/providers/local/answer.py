@@ -1,22 +1,28 @@
-"""One request on its way through the engine: tokens in, deltas out. Runs on the MLX thread."""
+"""One request on its way through the engine: tokens in, deltas out. Runs on the thread that computes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.aio import End
 from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.call import Call
-from abstractllm.providers.mlx.constraint import Constraint
-from abstractllm.providers.mlx.delivery import Sink
-from abstractllm.providers.mlx.logprobs import ScoredToken
-from abstractllm.providers.mlx.sampling import Sampling
+from abstractllm.providers.local.constraint import Constraint
+from abstractllm.providers.local.logprobs import ScoredToken
+from abstractllm.providers.local.sampling import Sampling
 from abstractllm.text.reader import OutputReader
 from abstractllm.types import FinishReason, GenerateResponse, Timings, TokenLogprob, Usage
+
+
+class Sink(Protocol):
+    """Where the deltas of an answer go, and an `End` after the last one."""
+
+    def put(self, item: GenerateResponse | End) -> None:
+        """Hand over; never waits."""
 
 
 @dataclass(frozen=True, slots=True)
