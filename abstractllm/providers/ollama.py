@@ -14,7 +14,7 @@ from abstractllm.errors import AuthenticationError, InvalidParameterError, Unsup
 from abstractllm.providers import intake
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.embedding import EmbeddingService
-from abstractllm.providers.http.attachments import Attachments, check_fetch_urls
+from abstractllm.providers.http.attachments import Attachments
 from abstractllm.providers.http.embeddings import HTTPEmbeddings
 from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
 from abstractllm.providers.http.errands import ErrandProvider
@@ -170,9 +170,8 @@ class OllamaProvider(HTTPEmbeddings, ErrandProvider):
     def _embedding_codec(self) -> OllamaEmbeddings:
         return OllamaEmbeddings(self.name)
 
-    def _configure(self, config: Mapping[str, Any]) -> None:
-        check_fetch_urls(config.get("fetch_urls"))
-        self._endpoint = _endpoint(config, self.key_variable)
+    def _place(self, config: Mapping[str, Any]) -> Endpoint:
+        return _endpoint(config, self.key_variable)
 
     def _check(self, request: GenerateRequest) -> None:
         super()._check(request)

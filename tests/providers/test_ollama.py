@@ -25,6 +25,7 @@ from abstractllm.errors import (
 )
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.http import Backoff
+from abstractllm.providers.http.pacing import Pace
 from abstractllm.providers.ollama import OllamaProvider
 from abstractllm.providers.ollama_address import base_url_of
 from abstractllm.schema import Regex
@@ -248,6 +249,17 @@ def test_the_service_on_the_network_wants_a_key():
     llm = OllamaProvider(model="m", base_url="ollama.com")
     with pytest.raises(AuthenticationError, match="OLLAMA_API_KEY"):
         llm.generate("Hi")
+
+
+def test_the_pace_that_is_set_is_kept_and_a_wrong_one_refused():
+    pace = {"requests_per_minute": 60, "tokens_per_minute": 100_000, "max_concurrency": 4}
+    llm = OllamaProvider(model="m", **pace)
+    assert llm._pacer.pace == Pace(**pace)
+    llm.set_config(max_concurrency=2)
+    assert llm._pacer.pace == Pace(**pace | {"max_concurrency": 2})
+    with pytest.raises(InvalidParameterError) as caught:
+        OllamaProvider(model="m", requests_per_minute="many")
+    assert caught.value.parameter == "requests_per_minute"
 
 
 # Models.

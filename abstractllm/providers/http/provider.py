@@ -145,9 +145,13 @@ class HTTPProvider(BaseProvider):
 
     def _configure(self, config: Mapping[str, Any]) -> None:
         check_fetch_urls(config.get("fetch_urls"))
-        endpoint, pace = read_endpoint(config, self.key_variable), read_pace(config)
+        endpoint, pace = self._place(config), read_pace(config)
         self._endpoint = endpoint
         self._pacer.set(pace)
+
+    def _place(self, config: Mapping[str, Any]) -> Endpoint:
+        """Return where requests go, and with which key, by a configuration. Raises InvalidParameterError."""
+        return read_endpoint(config, self.key_variable)
 
     def _configured(self, given: Mapping[str, Any]) -> dict[str, Any]:
         config = super()._configured(given)
