@@ -211,10 +211,15 @@ SERVICES: Mapping[str, Service] = {
         Service(
             "deepseek",
             "api-docs.deepseek.com, Create Chat Completion: json_object alone, with the form in the prompt; thinking is"
-            " switched by a field of its own, and refuses forced calls.",
+            " switched by a field of its own, and refuses forced calls; guides/thinking_mode: a turn with calls that"
+            " comes back without its reasoning_content is answered with 400, in other turns it is ignored.",
             "https://api.deepseek.com",
             "DEEPSEEK_API_KEY",
-            ChatQuirks(accepted=STANDARD - {"seed", "n", "logit_bias", "reasoning"}, schemas="json_object"),
+            ChatQuirks(
+                accepted=STANDARD - {"seed", "n", "logit_bias", "reasoning"},
+                reasoning_back="reasoning_content",
+                schemas="json_object",
+            ),
             options=frozenset({"reasoning_effort", "thinking"}),
             can=frozenset({ModelCapability.JSON_MODE}),
             attachments=intake.DEEPSEEK,

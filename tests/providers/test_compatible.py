@@ -23,7 +23,7 @@ from abstractllm.providers.services import SERVICES, Service
 from abstractllm.schema import Regex
 from abstractllm.testing import ProviderConformance
 from abstractllm.testing.loopback import LoopbackServer, Reply
-from abstractllm.types import DocumentPart, ImagePart, Message, ToolCall
+from abstractllm.types import DocumentPart, GenerateResponse, ImagePart, Message, ToolCall
 from abstractllm.wire.openai_chat import ChatQuirks, OpenAIChat
 
 from .services import CLASSES
@@ -258,6 +258,16 @@ def test_each_service_is_told_in_its_own_words(name, params, said):
     assert {key: body.get(key) for key in said} == said
     params = {key: value for key, value in params.items() if key not in said and key != "options"}
     assert not params.keys() & body.keys() - {"tools"}
+
+
+@pytest.mark.parametrize(("name", "back"), [("deepseek", True), ("groq", False)])
+def test_reasoning_goes_back_with_its_calls_where_the_service_demands_it(name, back):
+    call = ToolCall("call_1", "look_up", {"word": "seven"})
+    thought = GenerateResponse("", "It is a number.", (call,)).to_message()
+    turns = [Message("user", "Look up."), thought, Message("tool", "7", tool_call_id="call_1")]
+    body, _ = sent(CLASSES[name], prompt=None, messages=turns, tools=[TOOL])
+    assert body["messages"][1].get("reasoning_content") == ("It is a number." if back else None)
+    assert body["messages"][1]["tool_calls"][0]["id"] == "call_1"
 
 
 def asked_format(name, response_format, answer="{}"):
