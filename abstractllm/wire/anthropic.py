@@ -21,9 +21,9 @@ class AnthropicMessages:
     """The codec of Anthropic's Messages format.
 
     Requests: system turns stand at the beginning, and become one; turns of one speaker in a row become one, with the
-    results of tools before the rest; empty turns are left out. A tool's result says that the tool failed with
-    `provider_data={"anthropic": {"is_error": True}}`. A model's earlier `reasoning` goes back only as the signed
-    blocks in its turn's `provider_data`.
+    results of tools before the rest; turns that are empty, or white space alone, are left out. A tool's
+    result says that the tool failed with `provider_data={"anthropic": {"is_error": True}}`. A model's earlier
+    `reasoning` goes back only as the signed blocks in its turn's `provider_data`.
 
     The answers that a server encodes get new ids.
     """

@@ -29,9 +29,13 @@ Block = Mapping[str, Any]
 
 
 def part_blocks(content: str | tuple[Part, ...], provider: str) -> list[dict[str, Any]]:
-    """Return the blocks of a content. An empty text has none, because the service refuses empty blocks."""
+    """Return the blocks of a content.
+
+    An empty text has none, and neither have texts of which none is more than white space: the service refuses both.
+    """
     parts = (TextPart(content),) if isinstance(content, str) else content
-    return [_block(part, provider) for part in parts if not isinstance(part, TextPart) or part.text]
+    speaks = any(isinstance(part, TextPart) and part.text.strip() for part in parts)
+    return [_block(part, provider) for part in parts if not isinstance(part, TextPart) or (speaks and part.text)]
 
 
 def _block(part: Part, provider: str) -> dict[str, Any]:
@@ -68,11 +72,12 @@ def call_block(call: ToolCall) -> dict[str, Any]:
 def assistant_blocks(message: Message, provider: str) -> list[dict[str, Any]]:
     """Return the blocks of an assistant's turn: those it came in, if it still says the same.
 
-    Where it was changed, thinking goes first. Thinking without signature stays out: the service refuses it.
+    Where it was changed, thinking goes first. Thinking without signature stays out, and so do texts that are nothing
+    but white space, which models like to write before a call: the service refuses them.
     """
     kept = kept_blocks(message.provider_data)
     if kept and says(kept, message):
-        return kept
+        return kept if joined_text(kept).strip() else [block for block in kept if block.get("type") != "text"]
     if isinstance(message.content, tuple) and not all(isinstance(part, TextPart) for part in message.content):
         raise refusal(
             "messages", "has images and documents in the user's turns alone, not in the assistant's", provider

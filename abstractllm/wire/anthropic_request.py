@@ -80,7 +80,7 @@ def encode_request(request: GenerateRequest, quirks: AnthropicQuirks) -> dict[st
 def _instructions(messages: Sequence[Message], provider: str) -> str | list[dict[str, Any]]:
     """Return what system turns say."""
     if len(messages) == 1 and isinstance(messages[0].content, str):
-        return messages[0].content
+        return messages[0].content if messages[0].content.strip() else ""
     blocks = [block for message in messages for block in part_blocks(message.content, provider)]
     if any(block["type"] != "text" for block in blocks):
         raise refusal("messages", "has nothing but text in system turns; move the rest to the user's", provider)
@@ -102,7 +102,8 @@ def _turns(messages: Sequence[Message], first: int, quirks: AnthropicQuirks) -> 
 
 
 def _empty(message: Message) -> bool:
-    return not (message.content or message.tool_calls or message.provider_data or message.role == "tool")
+    said = message.content.strip() if isinstance(message.content, str) else message.content
+    return not (said or message.tool_calls or message.provider_data or message.role == "tool")
 
 
 def _speaker(number: int, message: Message, quirks: AnthropicQuirks) -> str:

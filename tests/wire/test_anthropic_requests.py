@@ -25,8 +25,9 @@ from abstractllm.types import (
 )
 from abstractllm.wire.anthropic import AnthropicMessages, AnthropicQuirks
 
-from .strategies import call_lists, closed_formats, images, texts, tools
+from .strategies import call_lists, closed_formats, images, texts as any_texts, tools
 
+texts = any_texts.filter(str.strip)  # white space alone is not sent
 CODEC = AnthropicMessages()
 HELLO = (Message("user", "Hello"),)
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -194,6 +195,27 @@ def test_an_empty_turn_is_left_out() -> None:
     found = turns_of(*HELLO, Message("assistant", ""), Message("user", "again"))
     asked = [{"type": "text", "text": "Hello"}, {"type": "text", "text": "again"}]
     assert found == [{"role": "user", "content": asked}]
+
+
+@pytest.mark.parametrize("blank", ["\n\n", " "])
+def test_text_of_white_space_alone_is_none(blank: str) -> None:
+    called = Message("assistant", blank, tool_calls=(ToolCall("a", "weather"),))
+    block = {"type": "tool_use", "id": "a", "name": "weather", "input": {}}
+    result = Message("tool", blank, tool_call_id="a")
+    found = turns_of(*HELLO, called, result)
+    assert found[1]["content"] == [block]
+    assert found[2]["content"] == [{"type": "tool_result", "tool_use_id": "a", "content": blank}]
+    assert [turn["role"] for turn in turns_of(*HELLO, Message("assistant", blank), *HELLO)] == ["user"]
+    assert "system" not in body_of(Message("system", blank), *HELLO)
+    with pytest.raises(InvalidParameterError, match="add a user's"):
+        body_of(Message("user", blank))
+
+
+def test_signed_blocks_go_back_without_texts_of_white_space_alone() -> None:
+    called = {"type": "tool_use", "id": "a", "name": "weather", "input": {}}
+    blocks = [THINKING, {"type": "text", "text": "\n\n"}, called]
+    turn = Message("assistant", "\n\n", tool_calls=(ToolCall("a", "weather"),), provider_data={"anthropic": blocks})
+    assert turns_of(*HELLO, turn)[1]["content"] == [THINKING, called]
 
 
 def test_results_come_first_in_the_turn_after_the_calls() -> None:
