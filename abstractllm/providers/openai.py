@@ -43,7 +43,8 @@ class Family:
       reason: with no effort, or none given where that is what the model does by itself.
     - `efforts`: the efforts of reasoning that they know, none of them for models that do not reason.
     - `api`: the API that serves them; most are served by both, and asked through Chat Completions.
-    - `reasons`: whether they reason at all; None where that is unknown.
+    - `reasons`: whether they reason at all; None where that is unknown. `unasked`: whether without an effort as well.
+    - `calls`: the API that serves them where they reason and have tools, if it is another one.
     """
 
     pattern: str
@@ -52,11 +53,19 @@ class Family:
     unreasoned: frozenset[str] = frozenset()
     api: API = "chat"
     reasons: bool | None = True
+    unasked: bool = False
+    calls: API | None = None
 
     def accepted_by(self, request: GenerateRequest) -> frozenset[str]:
         """Return the parameters that go with the effort of a request."""
-        reasoned = request.reasoning not in (None, "none")
-        return self.accepted if reasoned else self.accepted | self.unreasoned
+        return self.accepted if self._reasons_at(request) else self.accepted | self.unreasoned
+
+    def api_for(self, request: GenerateRequest) -> API:
+        """Return the API that serves a request."""
+        return self.calls if self.calls and request.tools and self._reasons_at(request) else self.api
+
+    def _reasons_at(self, request: GenerateRequest) -> bool:
+        return self.unasked if request.reasoning is None else request.reasoning != "none"
 
 
 _REASONING = STANDARD - _PLAIN_ONLY
@@ -68,7 +77,22 @@ FAMILIES: tuple[Family, ...] = (
     Family(r"(gpt-5(\.\d+)?-codex|codex-mini)(-.+)?", _REASONING, _EFFORTS, api="responses"),
     Family(r"o1|o3|o3-mini|o4-mini|gpt-5(-mini|-nano)?", _REASONING, _EFFORTS),
     Family(r"gpt-5\.\d+-chat-latest", _REASONING, frozenset({"medium"})),
-    Family(r"gpt-5\.\d+(-mini|-nano)?", _REASONING, _EFFORTS | {"none"}, unreasoned=_SAMPLING),
+    Family(r"gpt-5\.[1-3](-mini|-nano)?", _REASONING, _EFFORTS | {"none"}, unreasoned=_SAMPLING),
+    Family(
+        r"gpt-5\.4(-mini|-nano)?",
+        _REASONING,
+        _EFFORTS | {"none"},
+        unreasoned=_SAMPLING,
+        calls="responses",
+    ),
+    Family(
+        r"gpt-5\.\d+(-mini|-nano|-sol|-terra|-luna)?",
+        _REASONING,
+        _EFFORTS | {"none"},
+        unreasoned=_SAMPLING,
+        unasked=True,
+        calls="responses",
+    ),
     Family(
         r"gpt-3\.5-.+|gpt-4(\D.*)?|chatgpt-4o-latest|gpt-5-chat-latest",
         STANDARD - {"reasoning"},
@@ -82,7 +106,8 @@ Sources: which models only the Responses API serves, `ResponsesModel` of openai-
 pages of the codex models. Which parameters models that reason refuse: OpenAI's guide on reasoning and the reference of
 `stop`; with gpt-5.1 and later, the guide to the latest model, by which temperature, top_p and logprobs go with the
 effort "none" alone. Efforts: the reference of `reasoning_effort`; of gpt-5.N-pro and -chat-latest, what users measured
-(community.openai.com, topic 1371738).
+(community.openai.com, topic 1371738). From gpt-5.4 on, Chat Completions answers 400 to tools beside an effort, and from
+gpt-5.5 on, whose own effort is "medium", also to tools without one (community.openai.com, topic 1386454).
 """
 
 UNKNOWN = Family(r".*", STANDARD, _EFFORTS | {"none"}, reasons=None)
@@ -142,6 +167,8 @@ def _capabilities_of(family: Family) -> Capabilities:
 class OpenAIProvider(HTTPEmbeddings):
     """OpenAI. Setting `api` ("chat" or "responses") chooses the API, which otherwise depends on the model.
 
+    Newer models that reason and have tools are asked through Responses, since Chat Completions refuses both together.
+
     Parameters are those of all models; what a model or an API does not take is refused at the call. With
     `options={"strict_tools": True}` calls are held to the parameters of their tools; what may be left out of them may
     then be null.
@@ -176,7 +203,7 @@ class OpenAIProvider(HTTPEmbeddings):
 
     def _plain_codec(self, request: GenerateRequest) -> OpenAIChat | OpenAIResponses:
         family = self._family(request.model)
-        return _codec_of(family, self._api or family.api, self.name, family.accepted_by(request))
+        return _codec_of(family, self._api_of(request), self.name, family.accepted_by(request))
 
     def _embedding_codec(self) -> OpenAIEmbeddings:
         return openai_embeddings(embedding_services.OPENAI, self.name)
@@ -198,7 +225,7 @@ class OpenAIProvider(HTTPEmbeddings):
         self._plain_codec(request).check_request(as_asked(self._codec_for(request), request))
 
     def _api_of(self, request: GenerateRequest) -> API:
-        return self._api or self._family(request.model).api
+        return self._api or self._family(request.model).api_for(request)
 
     def _family(self, model: str | None) -> Family:
         return UNKNOWN if model is None else family_of(model)

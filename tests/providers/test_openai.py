@@ -88,6 +88,10 @@ def sent(server, model, prompt="Hi", *, api=None, **params):
         ("gpt-5-nano-2025-08-07", "chat", True, "high low medium"),
         ("gpt-5.1-2025-11-13", "chat", True, "high low medium none"),
         ("gpt-5.2", "chat", True, "high low medium none"),
+        ("gpt-5.4-mini", "chat", True, "high low medium none"),
+        ("gpt-5.5", "chat", True, "high low medium none"),
+        ("gpt-5.6-terra-2026-07-09", "chat", True, "high low medium none"),
+        ("gpt-5.10", "chat", True, "high low medium none"),
         ("gpt-5.1-chat-latest", "chat", True, "medium"),
         ("o1-pro-2025-03-19", "responses", True, "high low medium"),
         ("o3-deep-research", "responses", True, "high low medium"),
@@ -119,6 +123,30 @@ def test_the_family_of_a_model(model, api, reasons, efforts):
 )
 def test_the_api_is_the_models_or_the_one_that_is_chosen(server, model, api, path):
     assert sent(server, model, api=api)[0] == path
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "path"),
+    [
+        ("gpt-5.2", {"reasoning": "low"}, TO_CHAT),
+        ("gpt-5.4", {"reasoning": "low"}, TO_RESPONSES),
+        ("gpt-5.4", {}, TO_CHAT),
+        ("gpt-5.4", {"reasoning": "none"}, TO_CHAT),
+        ("gpt-5.6-sol", {"reasoning": "low"}, TO_RESPONSES),
+        ("gpt-5.6-sol", {}, TO_RESPONSES),
+        ("gpt-5.6-sol", {"reasoning": "none", "temperature": 0.5}, TO_CHAT),
+        ("gpt-5.6-sol", {"api": "chat"}, TO_CHAT),
+    ],
+)
+def test_tools_beside_reasoning_go_where_the_model_takes_them(server, model, params, path):
+    found, body = sent(server, model, "Hi", tools=[TOOL], **params)
+    assert found == path
+    assert len(body["tools"]) == 1
+    assert ("include" in body) == (path == TO_RESPONSES)
+
+
+def test_without_tools_a_model_that_reasons_is_asked_as_ever(server):
+    assert sent(server, "gpt-5.6-sol", reasoning="low")[0] == TO_CHAT
 
 
 @pytest.mark.parametrize("face", Face)
@@ -259,6 +287,13 @@ def test_what_a_model_does_not_take_is_refused_before_any_request(server, model,
             assert caught.value.feature == feature
             with pytest.raises(UnsupportedFeatureError):
                 llm.generate_async("Hi", stream=stream, **params)
+    assert server.requests == []
+
+
+def test_a_model_that_reasons_unless_it_is_told_not_to_takes_no_temperature(server):
+    with pytest.raises(UnsupportedFeatureError) as caught, openai(server, "gpt-5.6-sol") as llm:
+        llm.generate("Hi", temperature=0.5)
+    assert caught.value.feature == "temperature"
     assert server.requests == []
 
 
