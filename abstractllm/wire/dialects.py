@@ -39,7 +39,9 @@ class Dialect:
     `keywords` are kept, `formats` are those of strings that are; `closed` says that objects have the properties that
     they name and no others. With `complete` all of these must be required: one that may be left out may be null
     instead, also where the given schema has no null there. `recursive` says that a schema may refer to itself, `typed`
-    that every part of it must say what kind of value it is. `most_least` is the greatest `minItems`.
+    that every part of it must say what kind of value it is. `most_least` is the greatest `minItems`. `proto` says
+    that it is read as a message of Protocol Buffers: one type a place, which may be `nullable`, texts alone in `enum`,
+    and no references, in whose place stands what they lead to.
     """
 
     keywords: frozenset[str]
@@ -49,6 +51,7 @@ class Dialect:
     recursive: bool = True
     typed: bool = True
     most_least: int | None = None
+    proto: bool = False
 
 
 STRICT = Dialect(
@@ -78,9 +81,15 @@ GEMINI_TOOLS = Dialect(
     frozenset({"date-time"}),
     closed=False,
     typed=False,
+    proto=True,
 )
 """Parameters of functions: the fields of `Schema` at ai.google.dev/api/caching. Others are answered with 400, "Cannot
-find field", which users of qwen-code, openswarm and AstrBot saw for $schema, additionalProperties and examples."""
+find field", which users of qwen-code, openswarm and AstrBot saw for $schema, additionalProperties and examples, those
+of litellm and Portkey for $defs and $ref; a list of types with "Proto field is not repeating", numbers in an enum with
+"only allowed for STRING type"."""
+
+_MOST_SPELT_OUT = 1000
+"""References that are replaced in one schema; a few that refer to each other twice would otherwise become millions."""
 
 
 class _Unsayable(Exception):
@@ -94,6 +103,8 @@ def rewritten(schema: Mapping[str, Any], dialect: Dialect) -> dict[str, Any] | N
         return None
     try:
         made = _rewritten(whole, dialect)
+        if dialect.proto:
+            made = _spelt_out(made, made.get("$defs", {}), (), iter(range(_MOST_SPELT_OUT)))
     except (_Unsayable, RecursionError):
         return None
     return made if dialect.recursive or not _refers_to_itself(made) else None
@@ -125,7 +136,7 @@ def _rewritten(schema: object, dialect: Dialect) -> dict[str, Any]:
         if dialect.typed or schema is not True:
             raise _Unsayable
         return {}
-    given = _plainer(schema)
+    given = _single(_plainer(schema)) if dialect.proto else _plainer(schema)
     made = {key: _part(key, value, dialect) for key, value in given.items() if _is_kept(key, value, dialect)}
     if "format" in made and "type" not in made:
         del made["format"]
@@ -162,6 +173,19 @@ def _plainer(schema: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+def _single(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with one type where it has but one beside null, and with that of texts where only they are."""
+    kinds = schema.get("type")
+    if isinstance(kinds, list):
+        others = [kind for kind in kinds if kind != "null"]
+        nullable = {"nullable": True} if len(others) < len(kinds) else {}
+        return {**schema, "type": others[0], **nullable} if len(others) == 1 else schema
+    values = schema.get("enum")
+    if kinds is None and isinstance(values, list) and all(isinstance(one, str) for one in values):
+        return {"type": "string", **schema}
+    return schema
+
+
 def _is_kept(key: str, value: object, dialect: Dialect) -> bool:
     if key == "format":
         return key in dialect.keywords and value in dialect.formats
@@ -169,6 +193,8 @@ def _is_kept(key: str, value: object, dialect: Dialect) -> bool:
         return key in dialect.keywords and not re.search(r"\(\?<?[=!]", str(value))
     if key == "minItems" and dialect.most_least is not None:
         return key in dialect.keywords and isinstance(value, int) and value <= dialect.most_least
+    if dialect.proto and isinstance(value, list) and key in ("type", "enum"):
+        return key == "enum" and all(isinstance(one, str) for one in value)
     return key in dialect.keywords
 
 
@@ -249,6 +275,28 @@ def _described(made: dict[str, Any], left: Mapping[str, Any]) -> dict[str, Any]:
     notes = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in left.items())
     said = made.get("description")
     return {**made, "description": f"{said} ({notes})" if said else notes}
+
+
+def _spelt_out(
+    schema: Mapping[str, Any], defined: Mapping[str, Any], led: tuple[str, ...], budget: Iterator[int]
+) -> dict[str, Any]:
+    """Return a rewritten schema with what references lead to in their place. Raises _Unsayable for a circle."""
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix("#/$defs/")
+        if name in led or name not in defined or next(budget, None) is None:
+            raise _Unsayable
+        return _spelt_out(defined[name], defined, (*led, name), budget)
+    made = {key: value for key, value in schema.items() if key != "$defs"}
+    if "properties" in made:
+        made["properties"] = {name: _spelt_out(one, defined, led, budget) for name, one in made["properties"].items()}
+    if "items" in made:
+        made["items"] = _spelt_out(made["items"], defined, led, budget)
+    if "anyOf" in made:
+        made["anyOf"] = [_spelt_out(one, defined, led, budget) for one in made["anyOf"]]
+        only = made["anyOf"][0] if len(made["anyOf"]) == 1 else None
+        if only is not None and made.keys() <= {"anyOf", "description"}:  # a reference that was described
+            made = {**only, **{key: value for key, value in made.items() if key != "anyOf"}}
+    return made
 
 
 def _refers_to_itself(schema: Mapping[str, Any]) -> bool:

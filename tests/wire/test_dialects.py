@@ -143,6 +143,47 @@ def test_gemini_is_not_told_what_it_has_no_field_for() -> None:
     assert made.keys() == {"type", "properties"}
 
 
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({"$ref": "#/$defs/City"}, {"type": "object", "properties": {"name": TEXT}}),
+        (
+            {"$ref": "#/$defs/City", "description": "Where to."},
+            {"type": "object", "properties": {"name": TEXT}, "description": "Where to."},
+        ),
+        (
+            {"type": "array", "items": {"$ref": "#/$defs/City"}},
+            {"type": "array", "items": {"type": "object", "properties": {"name": TEXT}}},
+        ),
+        (
+            {"anyOf": [{"$ref": "#/$defs/City"}, {"type": "null"}]},
+            {"anyOf": [{"type": "object", "properties": {"name": TEXT}}, {"type": "null"}]},
+        ),
+        ({"type": ["string", "null"], "minLength": 1}, {"type": "string", "nullable": True, "minLength": 1}),
+        ({"type": ["string"]}, TEXT),
+        ({"type": ["string", "integer"]}, {"description": 'type: ["string", "integer"]'}),
+        ({"type": "integer", "enum": [1, 2]}, {"type": "integer", "description": "enum: [1, 2]"}),
+        ({"enum": ["a", "b"]}, {"type": "string", "enum": ["a", "b"]}),
+    ],
+)
+def test_gemini_has_one_type_a_place_and_no_references(given: dict[str, Any], made: dict[str, Any]) -> None:
+    city = {"type": "object", "properties": {"name": TEXT}}
+    tool = {"type": "object", "properties": {"x": given}, "$defs": {"City": city}}
+    assert rewritten(tool, GEMINI_TOOLS) == {"type": "object", "properties": {"x": made}}
+
+
+def test_what_gemini_cannot_be_told_of_references_is_not_tried() -> None:
+    assert rewritten(NODE, GEMINI_TOOLS) is None
+    assert rewritten(closed(a={"$ref": "#"}), GEMINI_TOOLS) is None
+    twice = {str(n): closed(a={"$ref": f"#/$defs/{n + 1}"}, b={"$ref": f"#/$defs/{n + 1}"}) for n in range(40)}
+    assert rewritten(closed(x={"$ref": "#/$defs/0"}) | {"$defs": twice | {"40": TEXT}}, GEMINI_TOOLS) is None
+
+
+def test_a_property_may_be_called_like_a_keyword() -> None:
+    tool = {"type": "object", "properties": {"$ref": TEXT, "anyOf": TEXT, "items": TEXT}}
+    assert rewritten(tool, GEMINI_TOOLS) == tool
+
+
 # Whatever a service answers to a rewritten schema is an answer to the given one.
 
 
