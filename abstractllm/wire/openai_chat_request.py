@@ -19,6 +19,7 @@ from abstractllm.wire.openai_facts import (
     checked_output,
     described_schema,
     is_any_object,
+    said_choice,
     strict_tool,
     with_options,
     without_own,
@@ -147,7 +148,7 @@ def _write_limits(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any
 
 def _write_tools(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any]:
     tools = [{"type": "function", "function": _write_tool(tool, request, quirks)} for tool in request.tools]
-    return {"tools": tools or None, "tool_choice": _write_choice(request.tool_choice, quirks)}
+    return {"tools": tools or None, "tool_choice": _write_choice(said_choice(request), quirks)}
 
 
 def _write_tool(tool: ToolDefinition, request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any]:

@@ -175,6 +175,12 @@ def strict_tool(tool: ToolDefinition, options: Mapping[str, Any]) -> dict[str, A
     return made
 
 
+def said_choice(request: GenerateRequest) -> str | None:
+    """Return which tool is to be called; without tools there is nothing to choose, and services refuse to be told."""
+    choice = request.tool_choice
+    return None if not request.tools and choice in ("auto", "none") else choice
+
+
 def without_own(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the options that are fields of a body."""
     return {name: value for name, value in options.items() if name != STRICT_TOOLS}

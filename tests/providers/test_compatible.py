@@ -185,8 +185,9 @@ def test_every_declared_parameter_can_be_said_and_no_other(name):
             if parameter == "stop" and not CLASSES[name].service.finds_stops:
                 continue
             if parameter in llm.parameters and parameter not in ("response_format", "n", "logprobs"):
-                llm.generate("Hi", **{parameter: value})
-                assert len(json.loads(server.requests.pop().body)) == 3
+                tools = {"tools": [TOOL]} if parameter == "tool_choice" else {}
+                llm.generate("Hi", **{parameter: value}, **tools)
+                assert len(json.loads(server.requests.pop().body)) == 3 + len(tools)
             elif parameter not in llm.parameters:
                 with pytest.raises(UnsupportedFeatureError) as caught:
                     llm.generate("Hi", **{parameter: value})

@@ -245,6 +245,13 @@ def test_a_request_to_responses(server):
     }
 
 
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_without_tools_nothing_is_said_of_a_choice_among_them(server, api, choice):
+    _, body = sent(server, "gpt-4.1", api=api, tool_choice=choice)
+    assert "tool_choice" not in body
+
+
 def test_models_that_do_not_reason_are_asked_for_no_reasoning(server):
     _, body = sent(server, "gpt-4.1", api="responses", temperature=0.5)
     assert "include" not in body

@@ -63,6 +63,8 @@ formats = st.sampled_from(
     ]
 )
 choices = st.sampled_from([None, "auto", "none", "required", "my_tool"])
+forced = st.sampled_from([None, "required", "my_tool"])
+"""Choices that are said without tools as well, for the service to refuse."""
 efforts = st.sampled_from([None, "none", "low", "medium", "high"])
 
 

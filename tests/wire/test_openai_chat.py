@@ -81,9 +81,10 @@ def requests(draw: st.DrawFn, *, extended: bool) -> GenerateRequest:
     formats = samples.formats
     if extended:
         formats |= st.sampled_from([to_output_format(Regex("a+")), to_output_format(Grammar('start: "a"'))])
+    offered = draw(samples.tools)
     return GenerateRequest(
         tuple(draw(st.lists(turns, min_size=1, max_size=4))),
-        tools=draw(samples.tools),
+        tools=offered,
         stream=draw(st.booleans()),
         model=draw(st.none() | samples.words),
         max_tokens=draw(st.none() | st.integers(1, 10**6)),
@@ -100,7 +101,7 @@ def requests(draw: st.DrawFn, *, extended: bool) -> GenerateRequest:
         logit_bias=draw(st.none() | st.dictionaries(st.integers(0, 10**5), st.floats(-100, 100), max_size=2)),
         presence_penalty=draw(optional(-2, 2)),
         frequency_penalty=draw(optional(-2, 2)),
-        tool_choice=draw(samples.choices),
+        tool_choice=draw(samples.choices if offered else samples.forced),
         response_format=draw(formats),
         reasoning=draw(samples.efforts),
         options=draw(st.dictionaries(st.sampled_from(["user", "service_tier", "chat_template_kwargs"]), samples.words)),

@@ -73,9 +73,10 @@ def requests(draw: st.DrawFn) -> GenerateRequest:
     turns: list[Message] = []
     for _ in range(draw(st.integers(1, 3))):  # two turns of the assistant that follow each other are one
         turns += [draw(others), *([draw(assistants())] if draw(st.booleans()) else [])]
+    offered = draw(samples.tools)
     return GenerateRequest(
         tuple(turns),
-        tools=draw(samples.tools),
+        tools=offered,
         stream=draw(st.booleans()),
         model=draw(st.none() | samples.words),
         max_tokens=draw(st.none() | st.integers(1, 10**6)),
@@ -83,7 +84,7 @@ def requests(draw: st.DrawFn) -> GenerateRequest:
         top_p=draw(samples.optional(0.01, 1)),
         logprobs=draw(st.booleans()),
         top_logprobs=draw(st.none() | st.integers(0, 20)),
-        tool_choice=draw(samples.choices),
+        tool_choice=draw(samples.choices if offered else samples.forced),
         response_format=draw(samples.formats),
         reasoning=draw(samples.efforts),
         options=draw(st.sampled_from([{}, {"user": "u"}, OPTIONS])),
