@@ -85,7 +85,7 @@ class EventDecoder:
         for line in self._lines.feed(data):
             if line.startswith(b"data: "):
                 self._begun = True
-                self._data.append(line[6:])
+                self._add(line[6:])
             elif line:
                 self._take(line)
             elif self._data:
@@ -108,12 +108,15 @@ class EventDecoder:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._data.append(value)
-            self._size += len(value) + _BESIDE
-            if self._size > MAX_LINE + _BESIDE:
-                raise GenerationError(f"The service sent an event of more than {MAX_LINE:,} bytes, which is no answer.")
+            self._add(value)
         elif field == b"event":
             self._name = value
+
+    def _add(self, value: bytes) -> None:
+        self._data.append(value)
+        self._size += len(value) + _BESIDE
+        if self._size > MAX_LINE + _BESIDE:
+            raise GenerationError(f"The service sent an event of more than {MAX_LINE:,} bytes, which is no answer.")
 
     def _event(self) -> Event:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)

@@ -91,14 +91,14 @@ def test_requests_that_fail_are_shown_and_the_rest_goes_on(run):
     assert "2/3" in result.stdout
     assert "0/3" in result.stdout
     assert result.stderr.splitlines() == [
-        "note: 1 at once: 1 failed with GenerationError, such as: it broke in two",
-        "note: 2 at once: 3 failed with GenerationError, such as: it broke in two",
+        "note: 1 at once: 1 failed with GenerationError, such as: [failing] it broke in two",
+        "note: 2 at once: 3 failed with GenerationError, such as: [failing] it broke in two",
     ]
 
 
 def test_it_fails_when_every_request_does(run):
     result = run("bench", "failing", *SMALL)
-    assert (result.exit_code, result.stdout, result.stderr) == (6, "", "error: it broke in two\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (6, "", "error: [failing] it broke in two\n")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_equal_texts_with_other_log_probabilities_are_not_the_same(run):
 
 def test_an_error_of_the_company_is_told(run):
     result = run("doctor", "--parity", "ailing")
-    assert (result.exit_code, result.stderr) == (6, "error: too much company\n")
+    assert (result.exit_code, result.stderr) == (6, "error: [ailing] too much company\n")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
