@@ -95,7 +95,8 @@ class MaritacaProvider(CompatibleProvider, ErrandProvider, service=SERVICES["mar
         if problem is not None:
             raise AuthenticationError(problem, provider=self.name)
         place = self._endpoint.base_url
-        listed = decode_models(await self._fetched("GET", "/models"), self.name)
+        with self._telling():
+            listed = decode_models(await self._fetched("GET", "/models"), self.name)
         found = tuple(
             MaritacaModel(one.name, one.context_window, one.max_output, PRICES.get(one.name), one.created)
             for one in listed

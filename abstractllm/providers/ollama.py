@@ -115,7 +115,8 @@ class OllamaProvider(HTTPEmbeddings, ErrandProvider):
 
     async def models_async(self) -> tuple[LocalModel, ...]:
         """Do what `models` does, for async code."""
-        return decode_tags(await self._fetched("GET", "/api/tags"), self.name)
+        with self._telling():
+            return decode_tags(await self._fetched("GET", "/api/tags"), self.name)
 
     def show(self, model: str | None = None) -> ModelFacts:
         """Return what a model is and can do, and remember it for `get_capabilities`. Raises ModelNotFoundError."""
@@ -125,7 +126,8 @@ class OllamaProvider(HTTPEmbeddings, ErrandProvider):
         """Do what `show` does, for async code."""
         named = self._named(model)
         place = (self._endpoint.base_url, _tagged(named))
-        facts = decode_show(await self._fetched("POST", "/api/show", {"model": named}), self.name)
+        with self._telling():
+            facts = decode_show(await self._fetched("POST", "/api/show", {"model": named}), self.name)
         self._facts[place] = facts
         return facts
 
@@ -141,12 +143,13 @@ class OllamaProvider(HTTPEmbeddings, ErrandProvider):
         """Do what `pull` does, for async code."""
         decoder = PullDecoder(self.name)
         body = {"model": self._named(model), "stream": True}
-        async with aclosing(self._pieces("POST", "/api/pull", body)) as pieces:
-            async for piece in pieces:
-                for step in decoder.feed(piece):
-                    yield step
-        for step in decoder.end():
-            yield step
+        with self._telling():
+            async with aclosing(self._pieces("POST", "/api/pull", body)) as pieces:
+                async for piece in pieces:
+                    for step in decoder.feed(piece):
+                        yield step
+            for step in decoder.end():
+                yield step
 
     @classmethod
     def list_models(cls) -> list[ModelInfo]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -136,6 +137,23 @@ def test_an_error_shows_no_key():
     shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
     assert "Secret(hidden)" in shown
     assert KEY not in shown
+
+
+ODD = "loopback-key-0123456789"
+"""A key without the beginning by which keys are known."""
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=json.dumps({"error": {"message": f"Incorrect key: {ODD}", "code": "invalid_api_key"}}).encode()),
+        Reply.redirect(f"/{ODD}/embeddings"),
+    ],
+)
+def test_an_error_does_not_repeat_the_key_that_a_service_sends_back(reply):
+    with served(reply, api_key=ODD) as (llm, _), pytest.raises(ProviderAPIError, match="hidden") as caught:
+        llm.embed(["a"])
+    assert ODD not in f"{caught.value}{caught.value.args}"
 
 
 def test_the_first_error_ends_the_other_requests():

@@ -16,6 +16,7 @@ from abstractllm.errors import (
     AuthenticationError,
     GenerationError,
     InvalidParameterError,
+    ProviderAPIError,
     ProviderConnectionError,
     RequestTimeoutError,
     UnsupportedFeatureError,
@@ -140,6 +141,24 @@ def test_a_list_that_is_none(answer, error, monkeypatch):
         with pytest.raises(error):
             llm.models()
         assert llm.get_capabilities()[ModelCapability.CONTEXT_WINDOW] is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply({"error": {"message": f"Incorrect key: {KEY}", "code": "invalid_api_key"}}),
+        Reply.redirect(f"/{KEY}/models"),
+    ],
+)
+def test_a_list_that_is_none_does_not_repeat_the_key(answer):
+    server = LoopbackServer([answer])
+    with (
+        server,
+        Quick(api_key=KEY, base_url=server.url) as llm,
+        pytest.raises(ProviderAPIError, match="hidden") as caught,
+    ):
+        llm.models()
+    assert KEY not in f"{caught.value}{caught.value.args}"
 
 
 def test_recommended_models():

@@ -51,7 +51,7 @@ class HTTPEmbeddings(EmbeddingProvider, HTTPProvider):
         url = endpoint.base_url + self.embedding_path
         sending = sending_to(endpoint, url, self._headers(_NOTHING, endpoint.key), body)
         turn = self._pacer.turn(lambda: estimated_tokens_of(request.texts), call)
-        with Interrupt(call) as interrupt, turn:
+        with self._telling(), Interrupt(call) as interrupt, turn:
             found = await self._tried(sending, call, interrupt, turn, lambda answer: self._vectors(codec, answer, call))
             if found.usage is not None:
                 turn.used(found.usage)

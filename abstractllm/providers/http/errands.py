@@ -52,15 +52,14 @@ class ErrandProvider(HTTPProvider):
         self._calls.add(call)
         try:
             self._check_open()  # after the call was added: either `close` ends it, or it is refused here
-            with Interrupt(call) as interrupt:
+            with self._telling(), Interrupt(call) as interrupt:
                 answer = await self._answered(await self._errand(method, path, body), interrupt)
                 try:
                     yield answer
                 finally:
                     answer.close()
-        except AbstractLLMError as error:
+        except AbstractLLMError:
             self._check_open()  # whatever breaks in a provider that is being closed means that it was closed
-            error.provider = error.provider or self.name
             raise
         finally:
             self._calls.discard(call)

@@ -193,25 +193,27 @@ class HTTPProvider(BaseProvider):
     # One request.
 
     async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
-        try:
-            with Interrupt(call) as interrupt, self._pacer.turn(lambda: estimated_tokens(request), call) as turn:
-                begun = await self._begun(request, call, interrupt, turn)
-                with _answered_by(begun.answer):
-                    for delta in begun.deltas:
+        turn = self._pacer.turn(lambda: estimated_tokens(request), call)
+        with self._telling(), Interrupt(call) as interrupt, turn:
+            begun = await self._begun(request, call, interrupt, turn)
+            with _answered_by(begun.answer):
+                for delta in begun.deltas:
+                    yield turn.noted(delta)
+                while begun.rest is not None and not begun.rest.over:
+                    for delta in await begun.rest.more():
                         yield turn.noted(delta)
-                    while begun.rest is not None and not begun.rest.over:
-                        for delta in await begun.rest.more():
-                            yield turn.noted(delta)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Put this provider's name into errors, and take the key out, as they show what the service sent."""
+        try:
+            yield
         except AbstractLLMError as error:
             error.provider = error.provider or self.name
-            self._hide_key(error)
+            if self._endpoint.key is not None:
+                error.message = self._endpoint.key.hide(error.message)
+                error.args = (error.message, *error.args[1:])
             raise
-
-    def _hide_key(self, error: AbstractLLMError) -> None:
-        """Take the key out of a message that shows what the service sent."""
-        if self._endpoint.key is not None:
-            error.message = self._endpoint.key.hide(error.message)
-            error.args = (error.message, *error.args[1:])
 
     async def _begun(self, request: GenerateRequest, call: Call, interrupt: Interrupt, turn: Turn) -> _Begun:
         """Return the answer, tried for until its first delta is there or another try makes no sense."""
