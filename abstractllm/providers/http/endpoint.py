@@ -26,7 +26,7 @@ class Endpoint:
     @property
     def is_secure(self) -> bool:
         """Whether it is spoken to over TLS."""
-        return self.base_url.startswith("https:")
+        return self.base_url.lower().startswith("https:")
 
 
 def read_endpoint(config: Mapping[str, Any], key_variable: str | None) -> Endpoint:

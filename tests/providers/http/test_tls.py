@@ -52,9 +52,10 @@ def test_ssl_cert_file_names_who_is_trusted(tls_server, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     context = new_context()
     monkeypatch.setattr("abstractllm.providers.http.provider.tls_context", lambda: context)
-    with Toy(tls_server.url) as llm:
-        assert text(llm) == "Hi"
-        assert llm.generate("Hi").content == "Hi"
+    for url in (tls_server.url, tls_server.url.replace("https:", "HTTPS:")):
+        with Toy(url) as llm:
+            assert text(llm) == "Hi"
+            assert llm.generate("Hi").content == "Hi"
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
