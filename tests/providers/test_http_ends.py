@@ -278,6 +278,13 @@ def test_leaving_closes_the_connection(spoken):
         assert server.requests[0].left.wait(10)
 
 
+@EVERY_FORMAT
+def test_a_whole_answer_waits_for_no_end_of_its_body(spoken):
+    with spoken.served(Reply(chunks=spoken.pieces, stalls=True)) as (llm, server):
+        assert "".join(delta.content for delta in llm.generate("Hi", stream=True, timeout=10)) == "Hello"
+        assert server.requests[0].left.wait(10)
+
+
 # Proxies and trust.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from abstractllm.wire.codec import StreamDecoder
 
 
+_PATIENCE = 0.5
+"""Seconds that the end of a body is waited for after a whole answer; with it, the connection can be used again."""
+
+
 class Body(Protocol):
     """A body that comes in pieces."""
 
@@ -20,13 +25,17 @@ class Body(Protocol):
 
 
 class Streamed:
-    """A streamed answer. `over` says that nothing more will come."""
+    """A stream of `n` answers. `over` says that nothing more will come.
 
-    __slots__ = ("_body", "_decoder", "over")
+    A service that sends all of them and leaves the body open holds nobody up.
+    """
 
-    def __init__(self, body: Body, decoder: StreamDecoder) -> None:
+    __slots__ = ("_body", "_decoder", "_unfinished", "over")
+
+    def __init__(self, body: Body, decoder: StreamDecoder, n: int = 1) -> None:
         self._body = body
         self._decoder = decoder
+        self._unfinished = n
         self.over = False
 
     async def first(self) -> Sequence[GenerateResponse]:
@@ -38,14 +47,31 @@ class Streamed:
 
     async def more(self) -> Sequence[GenerateResponse]:
         """Return the deltas of the next piece, which may be none. Raises what the decoder raises."""
+        return await (self._next() if self._unfinished > 0 else self._rest())
+
+    async def _next(self) -> Sequence[GenerateResponse]:
         try:
             piece = await self._body.read()
         except ProviderConnectionError as cut:
             return self._after(cut)
         if piece:
-            return self._decoder.feed(piece)
+            deltas = self._decoder.feed(piece)
+            self._unfinished -= sum(delta.finish_reason is not None for delta in deltas)
+            return deltas
         self.over = True
         return self._decoder.end()
+
+    async def _rest(self) -> Sequence[GenerateResponse]:
+        """Return what still comes after whole answers, until the body ends or `_PATIENCE` does."""
+        deltas: list[GenerateResponse] = []
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while not self.over:
+                    deltas += await self._next()
+        except TimeoutError:
+            self.over = True
+            deltas += self._decoder.end()
+        return deltas
 
     def _after(self, cut: ProviderConnectionError) -> Sequence[GenerateResponse]:
         """Return what was left when the connection broke: the whole answer may have come by then, or it is cut off."""

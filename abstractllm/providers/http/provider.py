@@ -299,7 +299,7 @@ class HTTPProvider(BaseProvider):
 
     async def _first(self, request: GenerateRequest, codec: Codec, answer: Answer, call: Call) -> _Begun:
         if request.stream:
-            rest = Streamed(answer, codec.stream_decoder())
+            rest = Streamed(answer, codec.stream_decoder(), request.n)
             return _Begun(answer, await rest.first(), rest)
         body = await answer.whole(self.limits.body, begun=call.first_event)
         return _Begun(answer, [await self._worked(len(body), codec.decode_response, body)])
