@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from abstractllm.errors import RequestTimeoutError
+from abstractllm.errors import RequestTimeoutError, UnsupportedOperationError
 from abstractllm.providers.call import Call
 from abstractllm.providers.http.pacing import Pace, Pacer, SystemClock, estimated_tokens
 from abstractllm.providers.http.window import SPAN
@@ -312,6 +312,32 @@ def test_a_place_of_a_closed_loop_is_free_again():
     other = asyncio.new_event_loop()
     assert pacer.has(_enter_in(other, pacer))
     other.close()
+
+
+class Stopped(ManualClock):
+    """A clock that calls nobody at first, as the machine's does in a process that was forked."""
+
+    def later(self, seconds, callback):
+        if self.now() == 0:
+            raise UnsupportedOperationError("This process was forked.")
+        super().later(seconds, callback)
+
+
+async def test_one_whom_no_clock_can_wake_holds_up_nobody():
+    crowd = Crowd(requests_per_minute=1)
+    crowd.clock = crowd.pacer._clock = Stopped()
+    for number in range(3):
+        crowd.start(number)
+    await turns_of_the_loop()
+    assert crowd.order == [0]
+    for number in (1, 2):
+        with pytest.raises(UnsupportedOperationError, match="forked"):
+            await asyncio.wait_for(crowd.tasks[number], 10)
+    crowd.clock.advance(60)
+    crowd.start(3)
+    await turns_of_the_loop()
+    assert crowd.order == [0, 3]
+    await crowd.end()
 
 
 def test_the_machines_clock_wakes_who_waits():

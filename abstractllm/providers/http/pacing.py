@@ -11,11 +11,13 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
 
 from abstractllm.aio import portal
-from abstractllm.errors import InvalidParameterError, RequestTimeoutError, shown
+from abstractllm.errors import AbstractLLMError, InvalidParameterError, RequestTimeoutError, shown
 from abstractllm.providers.call import Call
 from abstractllm.providers.http.window import Entry, Window
 from abstractllm.threads import ForkSafeLock
@@ -36,7 +38,10 @@ class Clock(Protocol):
         """Return seconds since some moment; they never go back."""
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Have `callback` called after so many seconds, in any thread."""
+        """Have `callback` called after so many seconds, in any thread. Raises UnsupportedOperationError where none can.
+
+        It is not called in here.
+        """
 
 
 class SystemClock:
@@ -117,11 +122,19 @@ class _Place:
 
     def grant(self) -> None:
         """Tell the one who waits. Raises RuntimeError where the loop is closed."""
-        self.loop.call_soon_threadsafe(self._tell)
+        self.loop.call_soon_threadsafe(self._tell, None)
 
-    def _tell(self) -> None:
-        if not self.future.done():
+    def refuse(self, error: AbstractLLMError) -> None:
+        """Tell the one who waits that it waits in vain. Raises RuntimeError where the loop is closed."""
+        self.loop.call_soon_threadsafe(self._tell, error)
+
+    def _tell(self, error: AbstractLLMError | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
             self.future.set_result(None)
+        else:
+            self.future.set_exception(error)
 
 
 class Pacer:
@@ -235,8 +248,18 @@ class Pacer:
     def _wake_after(self, wait: float, now: float) -> None:
         if self._alarm is not None and self._alarm <= now + wait:
             return
-        self._alarm = now + wait
-        self._clock.later(wait, self._ring)
+        try:
+            self._clock.later(wait, self._ring)
+        except AbstractLLMError as error:  # a forked process has no thread that could wake anybody
+            self._refuse_all(error)
+        else:
+            self._alarm = now + wait
+
+    def _refuse_all(self, error: AbstractLLMError) -> None:
+        for place in list(self._waiting):
+            self._drop(place)
+            with suppress(RuntimeError):  # its loop was closed in this moment, and nobody waits there
+                place.refuse(copy(error))
 
     def _ring(self) -> None:
         with self._lock:
