@@ -59,10 +59,10 @@ class Connections:
         `connect` is the limit in seconds until the connection stands. Raises ProviderConnectionError, and
         RequestTimeoutError for that limit.
         """
-        through = self._proxy(url)
         begun = asyncio.get_running_loop().create_future()
         self._begun.add(begun)
         try:
+            through = self._proxy(url)
             response = await self._session.request(
                 method,
                 url,
@@ -79,7 +79,7 @@ class Connections:
                 f"No connection to {_place(url)} within {connect:g} s; raise timeout.connect or look at the network.",
                 limit="connect",
             ) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: no address, or no name of a host
             raise _unreached(error, url) from error
         finally:
             self._begun.discard(begun)
@@ -197,7 +197,8 @@ def worth_another_try(error: AbstractLLMError) -> bool:
         return error.limit == "connect"
     if not isinstance(error, ProviderConnectionError):
         return False
-    return not isinstance(error.__cause__, (aiohttp.ClientSSLError, ssl.SSLError, aiohttp.ClientHttpProxyError))
+    lasting = (aiohttp.ClientSSLError, ssl.SSLError, aiohttp.ClientHttpProxyError, ValueError)
+    return not isinstance(error.__cause__, lasting)
 
 
 async def _pieces(body: bytes) -> AsyncGenerator[memoryview, None]:
@@ -238,6 +239,8 @@ def _what_happened(error: Exception, place: str) -> str:
         return f"No TLS connection to {place} ({_reason(error)}); is it an http address?"
     if isinstance(error, aiohttp.ClientConnectorError):
         return _unconnected(error, place)
+    if isinstance(error, ValueError):
+        return f"{place}, or the proxy for it, has an address that cannot be one; look at base_url and at HTTP_PROXY."
     if isinstance(error, aiohttp.ClientResponseError):
         return f"What {place} answered is not HTTP; look at base_url."
     return f"{place} closed the connection without an answer ({type(error).__name__})."

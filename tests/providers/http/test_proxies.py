@@ -68,3 +68,21 @@ def test_a_proxy_of_another_kind_is_refused(monkeypatch):
         error = failure(llm, ConfigurationError)
     assert "socks5" in error.message
     assert "secret" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("http://a..b/v1", ""),
+        (f"http://{'a' * 64}.invalid", ""),
+        ("http://service.invalid", "http://proxy:port"),
+        ("http://service.invalid", "http://a..b:1"),
+        ("http://service.invalid", "http://[::1"),
+    ],
+)
+def test_an_address_that_nothing_can_have(monkeypatch, url, proxy):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with Toy(url) as llm:
+        error = failure(llm, ProviderConnectionError)
+        assert llm.pauses == []  # it will be the same next time
+    assert "base_url and at HTTP_PROXY" in error.message
