@@ -224,4 +224,6 @@ def test_what_is_free_at_the_end_of_a_threads_heap_goes_back_to_the_system(run_p
 def test_a_limit_of_what_glibc_keeps_that_the_user_has_set_stays(run_python, monkeypatch) -> None:
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(2**26))
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(2**25))
-    assert run_python(FREE_END).split() == ["2", "2", "2", "2", "2"]
+    *before, last = run_python(FREE_END).split()
+    assert before == ["2", "2", "2", "2"]
+    assert last in ("2", "4")  # the second thread may have a heap of its own
