@@ -23,7 +23,7 @@ from abstractllm.providers.call import Call
 from abstractllm.providers.documents import must_become_text, with_documents_as_text, with_stand_ins
 from abstractllm.providers.reask import answered, check_retries, retries
 from abstractllm.providers.request import build_request, instance_config, listed, naming_variable, with_files_read
-from abstractllm.providers.run import Observer, Run, partial_reader
+from abstractllm.providers.run import Observer, Run, limited, partial_reader
 from abstractllm.providers.sources import collect, generator, is_cancelled
 from abstractllm.streams import AsyncResponseStream, Line, ResponseStream
 from abstractllm.threads import DaemonThreads, ForkSafeLock
@@ -327,10 +327,17 @@ class BaseProvider(AbstractLLMInterface):
         unready = bool(unread) or must_become_text(request, self)
         with self._run(request, accumulator, line, complete=not unready) as run:
             begun = self._after_reading(run, unread) if unready else self._async_source(request, run.call)
-            answer = answered(run, begun, lambda again: self._async_source(again, run.call), self._retries(request))
-            async with aclosing(answer) as deltas:
-                async for delta in deltas:
-                    yield delta
+            most = self._retries(request)
+            if most:
+                async with aclosing(
+                    answered(run, begun, lambda more: self._async_source(more, run.call), most)
+                ) as taken:
+                    async for delta in taken:
+                        yield delta
+            else:
+                async with aclosing(begun) as source, aclosing(limited(source, run.call)) as deltas:
+                    async for delta in deltas:
+                        yield run.accept(delta)
             run.finish()
 
     async def _after_reading(self, run: Run, files: Sequence[File]) -> AsyncGenerator[GenerateResponse, None]:

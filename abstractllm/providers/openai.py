@@ -130,6 +130,7 @@ _BEFORE_FORMS = re.compile(r"gpt-3\.5-.+|gpt-4(-.+)?|gpt-4o-2024-05-13")
 """Models that know no schemas for their answers, which came with gpt-4o-2024-08-06: OpenAI's guide to them."""
 
 
+@lru_cache(maxsize=256)
 def _forms_of(model: str | None) -> ChatQuirks:
     """Return how a model is asked for a form, through either API."""
     return _UNFORMED if _BEFORE_FORMS.fullmatch(model or "") else _FORMED
@@ -203,7 +204,7 @@ class OpenAIProvider(HTTPEmbeddings):
 
     def _plain_codec(self, request: GenerateRequest) -> OpenAIChat | OpenAIResponses:
         family = self._family(request.model)
-        return _codec_of(family, self._api_of(request), self.name, family.accepted_by(request))
+        return _codec_of(family, self._api or family.api_for(request), self.name, family.accepted_by(request))
 
     def _embedding_codec(self) -> OpenAIEmbeddings:
         return openai_embeddings(embedding_services.OPENAI, self.name)
@@ -220,9 +221,11 @@ class OpenAIProvider(HTTPEmbeddings):
         if request.model is None:
             raise no_model()
         family = self._family(request.model)
-        check_sayable(request, family.accepted_by(request), f"The model {request.model!r}")
-        _check_options(request, self._api_of(request))
-        self._plain_codec(request).check_request(as_asked(self._codec_for(request), request))
+        accepted, api = family.accepted_by(request), self._api or family.api_for(request)
+        check_sayable(request, accepted, f"The model {request.model!r}")
+        _check_options(request, api)
+        plain = _codec_of(family, api, self.name, accepted)
+        plain.check_request(as_asked(codec_for(plain, request, _forms_of(request.model)), request))
 
     def _api_of(self, request: GenerateRequest) -> API:
         return self._api or self._family(request.model).api_for(request)

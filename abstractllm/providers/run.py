@@ -133,7 +133,7 @@ class Run:
                 response=self._accumulator.response,
                 provider=self._provider,
             )
-        made = max(1, len(self._accumulator.response.choices))
+        made = 1 if self.request.n == 1 else max(1, len(self._accumulator.response.choices))
         if made < self.request.n:
             raise GenerationError(
                 f"There came {made} of {self.request.n} answers: the service seems not to know n; leave it out.",

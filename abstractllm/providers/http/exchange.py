@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from abstractllm.errors import AbstractLLMError, ProviderConnectionError
+from abstractllm.errors import AbstractLLMError, ProviderAPIError, ProviderConnectionError
 from abstractllm.types import GenerateResponse
 
 if TYPE_CHECKING:
+    from abstractllm.providers.http.connections import Answer
     from abstractllm.wire.codec import StreamDecoder
 
 
@@ -80,3 +81,25 @@ class Streamed:
             return self._decoder.end()
         except AbstractLLMError:
             raise cut from cut.__cause__
+
+
+class Held:
+    """Closes an answer at the end of `with`, or with `keep` only when something fails; errors get the request's id."""
+
+    __slots__ = ("_answer", "_keep")
+
+    def __init__(self, answer: Answer, *, keep: bool = False) -> None:
+        self._answer = answer
+        self._keep = keep
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None and self._keep:
+            return
+        if isinstance(error, ProviderAPIError):
+            from abstractllm.wire.failures import request_id
+
+            error.request_id = error.request_id or request_id(self._answer.headers)
+        self._answer.close()

@@ -34,7 +34,7 @@ from abstractllm.providers.http.attachments import (
 )
 from abstractllm.providers.http.backoff import Backoff
 from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
-from abstractllm.providers.http.exchange import Streamed
+from abstractllm.providers.http.exchange import Held, Streamed
 from abstractllm.providers.http.fetching import Fetcher
 from abstractllm.providers.http.interrupt import Interrupt
 from abstractllm.providers.http.pacing import SETTINGS, Clock, Pacer, SystemClock, Turn, estimated_tokens, read_pace
@@ -196,7 +196,7 @@ class HTTPProvider(BaseProvider):
         turn = self._pacer.turn(lambda: estimated_tokens(request), call)
         with self._telling(), Interrupt(call) as interrupt, turn:
             begun = await self._begun(request, call, interrupt, turn)
-            with _answered_by(begun.answer):
+            with Held(begun.answer):
                 for delta in begun.deltas:
                     yield turn.noted(delta)
                 while begun.rest is not None and not begun.rest.over:
@@ -270,7 +270,7 @@ class HTTPProvider(BaseProvider):
     ) -> T:
         """Send the request once and return what `read` makes of the answer; whatever fails closes the connection."""
         answer = await self._answered(sending, interrupt, connect=call.timeout.connect)
-        with _answered_by(answer, keep=True):
+        with Held(answer, keep=True):
             return await read(answer)
 
     async def _answered(self, sending: Sending, interrupt: Interrupt, *, connect: float | None = None) -> Answer:
@@ -284,7 +284,7 @@ class HTTPProvider(BaseProvider):
         )
         answer = await interrupt.during(posting)
         interrupt.hold(answer)
-        with _answered_by(answer, keep=True):
+        with Held(answer, keep=True):
             await self._check_answer(sending, answer)
         return answer
 
@@ -355,23 +355,6 @@ class HTTPProvider(BaseProvider):
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self._executor().submit(function, *args, **kwargs))
-
-
-@contextmanager
-def _answered_by(answer: Answer, *, keep: bool = False) -> Iterator[None]:
-    """Close an answer at the end, or with `keep` only when something fails; errors get the request's id."""
-    done = False
-    try:
-        yield
-        done = keep
-    except ProviderAPIError as error:
-        from abstractllm.wire.failures import request_id
-
-        error.request_id = error.request_id or request_id(answer.headers)
-        raise
-    finally:
-        if not done:
-            answer.close()
 
 
 def _encoded(codec: Codec, request: GenerateRequest) -> bytes:
