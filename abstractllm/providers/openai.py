@@ -119,9 +119,13 @@ _DATE = re.compile(r"-\d{4}(-\d{2}-\d{2})?(-preview)?$")
 @lru_cache(maxsize=256)
 def family_of(model: str) -> Family:
     """Return the family of a model; of a fine-tuned one, `ft:BASE:...`, that of its base."""
-    base = model.split(":")[1] if model.startswith("ft:") else model
-    name = _DATE.sub("", base)
+    name = _DATE.sub("", _base(model))
     return next((family for family in FAMILIES if re.fullmatch(family.pattern, name)), UNKNOWN)
+
+
+def _base(model: str) -> str:
+    """Return the model that a fine-tuned one is made of."""
+    return model.split(":")[1] if model.startswith("ft:") else model
 
 
 _FORMED = ChatQuirks(dialect="strict")
@@ -133,7 +137,7 @@ _BEFORE_FORMS = re.compile(r"gpt-3\.5-.+|gpt-4(-.+)?|gpt-4o-2024-05-13")
 @lru_cache(maxsize=256)
 def _forms_of(model: str | None) -> ChatQuirks:
     """Return how a model is asked for a form, through either API."""
-    return _UNFORMED if _BEFORE_FORMS.fullmatch(model or "") else _FORMED
+    return _UNFORMED if _BEFORE_FORMS.fullmatch(_base(model or "")) else _FORMED
 
 
 @lru_cache(maxsize=256)

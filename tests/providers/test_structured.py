@@ -162,10 +162,9 @@ def test_openai_is_strict_and_null_is_left_out(api, codec):
     assert (found.parsed, found.content) == ({"city": "Recife"}, answer.content)
 
 
-def test_openai_models_from_before_forms_get_a_tool():
-    body = body_for(
-        OpenAIProvider, CHAT, called(("answer", VALUE)), response_format=FORM, settings={"model": "gpt-4-turbo"}
-    )
+@pytest.mark.parametrize("model", ["gpt-4-turbo", "ft:gpt-3.5-turbo-0125:acme::abc123"])
+def test_openai_models_from_before_forms_get_a_tool(model):
+    body = body_for(OpenAIProvider, CHAT, called(("answer", VALUE)), response_format=FORM, settings={"model": model})
     assert body["tool_choice"] == {"type": "function", "function": {"name": "answer"}}
     assert "response_format" not in body
 

@@ -382,7 +382,10 @@ def _room(call: Call) -> float | None:
 
 def _redirected(answer: Answer, url: str) -> ProviderAPIError:
     """Return the error for a redirect: following it would hand key and prompt to whoever it names."""
-    to = urlsplit(urljoin(url, answer.headers.get("Location", "")))
-    place = f"{to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}"
+    try:
+        to = urlsplit(urljoin(url, answer.headers.get("Location", "")))
+        place = f"{to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}"
+    except ValueError:
+        place = "what is no address"
     message = f"The service redirects to {place:.200}, which is not followed; correct base_url."
     return ProviderAPIError(message, status_code=answer.status)

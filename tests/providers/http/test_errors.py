@@ -128,3 +128,9 @@ def test_a_redirect_is_not_followed():
     assert "secret" not in str(error)
     assert "pass" not in str(error)
     assert error.status_code == 307
+
+
+def test_a_redirect_to_nowhere_keeps_its_status():
+    with served(Reply.redirect("http://[::1/x")) as (llm, _):
+        error = failure(llm, ProviderAPIError)
+    assert error.status_code == 307
