@@ -93,8 +93,11 @@ class _ChoiceBuilder:
         if delta.provider_data:
             self.provider_data.update(delta.provider_data)
         latest = _latest(delta)
-        if latest != _NOTHING_LATEST:
-            self.latest.update((name, value) for name, value in zip(_LATEST, latest, strict=True) if value is not None)
+        if latest == _NOTHING_LATEST:
+            return
+        for name, value in zip(_LATEST, latest, strict=True):
+            if value is not None:
+                self.latest[name] = value
 
     def _add_calls(self, delta: GenerateResponse) -> None:
         first = max((*self.calls, *(call.index for call in delta.tool_call_deltas)), default=-1) + 1

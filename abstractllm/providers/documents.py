@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def must_become_text(request: GenerateRequest, llm: AbstractLLMInterface) -> bool:
     """Whether there is a document in a request that the model cannot read, and its text it can."""
-    return any(_readable(part) for part in parts_of(request)) and _reads_none(llm.get_capabilities())
+    parts = parts_of(request)
+    return bool(parts) and any(map(_readable, parts)) and _reads_none(llm.get_capabilities())
 
 
 def with_documents_as_text(request: GenerateRequest, llm: AbstractLLMInterface) -> GenerateRequest:

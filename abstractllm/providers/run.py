@@ -127,7 +127,6 @@ class Run:
         """Raise GenerationError unless all answers are whole, UnsupportedOperationError where a close cut them off."""
         if not self._accumulator.finished:
             self._check_wanted()
-        if not self._accumulator.finished:
             raise GenerationError(
                 "The answer ended without a finish_reason, so it may be cut off.",
                 response=self._accumulator.response,
