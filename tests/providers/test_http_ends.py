@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from abstractllm.testing.loopback import Gate, LoopbackServer, Reply
 from abstractllm.types import Timeout
 
 from .behaving import CHAT, FORMATS, KEY, PROXIES, failure, no_leak
+from .certificate import CERTIFICATE
 
 EVERY_FORMAT = pytest.mark.parametrize("spoken", FORMATS, ids=lambda one: one.name)
 
@@ -315,23 +314,10 @@ class Tunnel(LocalServer):
         target.write_eof() if target.can_write_eof() else target.transport.abort()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for service.invalid and 127.0.0.1 that nobody trusts, with its key, in two files."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    kind = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=loopback"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:service.invalid", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run([openssl, *kind.split(), *names], cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem", folder / "key.pem"
-
-
 @pytest.fixture
-def tls_server(certificate):
+def tls_server():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(CERTIFICATE)
     with LoopbackServer(CHAT.whole_or_stream, tls=context) as server:
         yield server
 
@@ -354,9 +340,9 @@ for url in sys.argv[1:]:
 """
 
 
-def test_trust_and_proxy_come_from_the_environment(run_python, tls_server, certificate, monkeypatch):
+def test_trust_and_proxy_come_from_the_environment(run_python, tls_server, monkeypatch):
     with Tunnel(tls_server.port) as tunnel:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
         monkeypatch.setenv("HTTPS_PROXY", tunnel.url.replace("://", "://me:word@"))
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         assert run_python(PROGRAM, tls_server.url, "https://service.invalid/v1") == "Hello Hel lo \n" * 2

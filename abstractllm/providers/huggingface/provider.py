@@ -54,6 +54,7 @@ class HuggingFaceProvider(BaseProvider):
     """
 
     name: ClassVar[str] = NAME
+    default_retries: ClassVar[int] = 0
     parameters: ClassVar[frozenset[str]] = frozenset(
         {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "tool_choice"}
         | {"n", "deterministic", "logprobs", "top_logprobs", "logit_bias", "response_format"}

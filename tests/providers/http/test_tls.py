@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 
 import pytest
 
@@ -11,16 +10,8 @@ from abstractllm.errors import ConfigurationError, ProviderConnectionError
 from abstractllm.providers.http.tls import new_context
 from abstractllm.testing.loopback import LoopbackServer
 
+from ..certificate import CERTIFICATE
 from .toy import STREAM, Toy, failure, friendly, text
-
-CERTIFICATE = Path(__file__).with_name("loopback.pem")
-"""A certificate for 127.0.0.1 and localhost that nobody trusts, and its key, which guards nothing.
-
-Made once, with OpenSSL 3.0: `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes`, CN=loopback,
-and `openssl ca -selfsign -startdate 20200101000000Z -enddate 21200101000000Z` with the extensions basicConstraints
-critical,CA:TRUE, keyUsage critical,digitalSignature,keyCertSign, subjectKeyIdentifier hash, subjectAltName
-IP:127.0.0.1,DNS:localhost; then both files put together. Python 3.13 is strict about these extensions.
-"""
 
 
 def test_tls_with_a_server_that_has_none():
