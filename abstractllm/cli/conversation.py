@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from abstractllm.cli.answers import Interrupted, Question, argument_text, can_stream, show_answer
+from abstractllm.cli.answers import Interrupted, Question, can_stream, show_answer
 from abstractllm.cli.options import ModelChoice
 from abstractllm.errors import FileProcessingError
 from abstractllm.files import read_files
-from abstractllm.types import DocumentPart, ImagePart, Message, Part, TextPart, ToolCall
+from abstractllm.messages import message_as_dict
+from abstractllm.types import Message, Part, TextPart
 
 
 class Conversation:
@@ -75,30 +74,3 @@ class Conversation:
     def close(self) -> None:
         """Close the model."""
         self._llm.close()
-
-
-def message_as_dict(message: Message) -> dict[str, Any]:
-    """Return a turn in the form of OpenAI's Chat Completions, without what is empty."""
-    content = message.content if isinstance(message.content, str) else [_part(part) for part in message.content]
-    described: dict[str, Any] = {"role": message.role, "content": content}
-    if message.reasoning:
-        described["reasoning"] = message.reasoning
-    if message.tool_calls:
-        described["tool_calls"] = [_call(call) for call in message.tool_calls]
-    return described
-
-
-def _call(call: ToolCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": argument_text(call)}}
-
-
-def _part(part: Part) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
-    if isinstance(part, ImagePart):
-        return {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
-    return {"type": "file", "file": {"filename": part.name, "file_data": part.url or _data_url(part)}}
-
-
-def _data_url(part: ImagePart | DocumentPart) -> str:
-    return f"data:{part.media_type};base64,{base64.b64encode(part.data).decode('ascii')}"

@@ -116,6 +116,7 @@ def _prepared(turn: object) -> object:
         return turn
     prepared = dict(turn)
     prepared["reasoning"] = turn.get("reasoning_content") or turn.get("reasoning")
+    prepared["provider_data"] = None  # of this package's own form; a client of this one does not send it
     content = turn.get("content")
     if isinstance(content, list):
         prepared["content"] = [_prepared_part(part) for part in content]

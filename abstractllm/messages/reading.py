@@ -9,7 +9,9 @@ from typing import Any, get_args
 
 from abstractllm.accumulator import decode_arguments
 from abstractllm.errors import InvalidParameterError, shown
-from abstractllm.types import ImagePart, Message, Part, Role, TextPart, ToolCall
+from abstractllm.messages.values import read_value
+from abstractllm.messages.writing import UNTOLD_DOCUMENT
+from abstractllm.types import DocumentPart, ImagePart, Message, Part, Role, TextPart, ToolCall
 
 _ROLES: Mapping[str, Role] = {role: role for role in get_args(Role)} | {"developer": "system", "human": "user"}
 
@@ -21,8 +23,8 @@ def _bad(message: str) -> InvalidParameterError:
 def to_messages(conversation: object) -> tuple[Message, ...]:
     """Return a conversation as messages.
 
-    `conversation` is a sequence of `Message`s and of mappings in the form of OpenAI's Chat Completions.
-    Raises InvalidParameterError, which names the turn that is wrong.
+    `conversation` is a sequence of `Message`s and of mappings in the form of OpenAI's Chat Completions, with the
+    further keys of `message_as_dict`. Raises InvalidParameterError, which names the turn that is wrong.
     """
     if isinstance(conversation, str) or not isinstance(conversation, Sequence) or not conversation:
         raise _bad("messages must be a list of messages that is not empty; for a single text use prompt.")
@@ -48,6 +50,7 @@ def _to_message(number: int, turn: object) -> Message:
         tool_calls=calls,
         tool_call_id=_text(number, turn, "tool_call_id"),
         reasoning=_text(number, turn, "reasoning"),
+        provider_data=_values(number, turn, "provider_data"),
     )
 
 
@@ -72,6 +75,20 @@ def _text(number: int, holder: Mapping[str, Any], key: str) -> str | None:
     raise _bad(f"messages[{number}] has a {key} of type {type(value).__name__}; it must be a string.")
 
 
+def _values(number: int, holder: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """Return a dict that `message_as_dict` has written, None where there is none."""
+    given = holder.get(key)
+    if given is None:
+        return None
+    try:
+        value = read_value(given)
+    except ValueError as error:
+        raise _bad(f"messages[{number}] has {key} that cannot be read: {error}.") from error
+    if isinstance(value, dict):
+        return value
+    raise _bad(f"messages[{number}] has {key} of type {type(value).__name__}; it must be a dict.")
+
+
 def _content(number: int, content: object) -> str | tuple[Part, ...]:
     if content is None:
         return ""
@@ -90,33 +107,54 @@ def _part(number: int, part: object) -> Part:
     if isinstance(part, str):
         return TextPart(part)
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return TextPart(part["text"])
+        return TextPart(part["text"], _text(number, part, "name"))
     if isinstance(part, Mapping) and part.get("type") == "image_url":
-        return _image(number, part.get("image_url"))
-    raise _bad(f"messages[{number}] has a part that is neither text nor image_url: {shown(part)}")
+        return _image(number, part)
+    if isinstance(part, Mapping) and part.get("type") == "file":
+        return _document(number, part)
+    raise _bad(f"messages[{number}] has a part that is neither text, image_url nor file: {shown(part)}")
 
 
-def _image(number: int, source: object) -> ImagePart:
+def _image(number: int, part: Mapping[str, Any]) -> ImagePart:
+    source = part.get("image_url")
     url = source.get("url") if isinstance(source, Mapping) else source
     if not isinstance(url, str) or not url:
         raise _bad(f"messages[{number}] has an image_url without a url.")
+    name, media_type = _text(number, part, "name"), _text(number, part, "media_type")
     if url.startswith("data:"):
-        return _data_image(number, url)
+        found, data = _data(number, url, media_type, "image/", "image_url")
+        return ImagePart(data, found, name, url=_text(number, part, "source"))
     if "://" not in url:
         raise _bad(f"messages[{number}] has the image_url {shown(url)}, which is no URL; pass local files as files=.")
-    return ImagePart(b"", "", url=url)
+    return ImagePart(b"", media_type or "", name, url=url)
 
 
-def _data_image(number: int, url: str) -> ImagePart:
-    """Return the image in a `data:` URL (RFC 2397), which must be in base64."""
-    header, _, body = url.removeprefix("data:").partition(",")
-    media_type, *marks = header.split(";")
-    if not media_type.startswith("image/") or "base64" not in marks or not body:
-        raise _bad(f"messages[{number}] has an image_url that is not in the form data:image/TYPE;base64,DATA.")
+def _document(number: int, part: Mapping[str, Any]) -> DocumentPart:
+    file = part.get("file")
+    url = file.get("file_data") if isinstance(file, Mapping) else None
+    if not isinstance(file, Mapping) or not isinstance(url, str) or ":" not in url:
+        raise _bad(f"messages[{number}] has a file without file_data: data:TYPE;base64,DATA, or a URL.")
+    name, media_type = _text(number, file, "filename"), _text(number, part, "media_type")
+    if url.startswith("data:"):
+        found, data = _data(number, url, media_type, "", "file")
+        return DocumentPart(data, found, name, url=_text(number, part, "source"))
+    return DocumentPart(b"", UNTOLD_DOCUMENT if media_type is None else media_type, name, url=url)
+
+
+def _data(number: int, url: str, media_type: str | None, kind: str, what: str) -> tuple[str, bytes]:
+    """Return the media type, which begins with `kind`, and the bytes of a `data:` URL (RFC 2397) in base64.
+
+    Where our own `media_type` stands beside it, that one holds, and the URL may have no bytes.
+    """
+    header, _, body = url.removeprefix("data:").rpartition(",")
+    told, *marks = header.split(";")
+    plain = told.startswith(kind) and told and "base64" in marks and "," not in header and body
+    if not plain and media_type is None:
+        raise _bad(f"messages[{number}] has a {what} that is not in the form data:{kind}TYPE;base64,DATA.")
     try:
-        return ImagePart(base64.b64decode(body, validate=True), media_type)
+        return told if media_type is None else media_type, base64.b64decode(body, validate=True)
     except ValueError as error:
-        raise _bad(f"messages[{number}] has a data: image that is not valid base64.") from error
+        raise _bad(f"messages[{number}] has a data: {what} that is not valid base64.") from error
 
 
 def _calls(number: int, calls: object) -> tuple[ToolCall, ...]:
@@ -132,9 +170,12 @@ def _call(number: int, call: object) -> ToolCall:
         return call
     function: Any = call.get("function", call) if isinstance(call, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(call, Mapping) or not isinstance(name, str) or not name:
+    if not isinstance(call, Mapping) or not isinstance(name, str) or not (name or "values" in call):
         raise _bad(f"messages[{number}] has a tool call without a function name: {shown(call)}")
     identity = _text(number, call, "id") or ""
+    values = _values(number, call, "values")
+    if values is not None:
+        return ToolCall(identity, name, values, invalid=_text(number, call, "invalid"))
     arguments = function.get("arguments") or {}
     if isinstance(arguments, Mapping):
         return ToolCall(identity, name, dict(arguments))

@@ -70,15 +70,21 @@ json_like = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
+tags = st.sampled_from(["$bytes", "$float", "$tuple", "$items", "$dict", "$new", "a"])
 turn_like = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant", "tool", "system"]) | json_like},
     optional={
         "content": json_like
         | st.lists(
             st.fixed_dictionaries(
-                {"type": st.sampled_from(["text", "image_url"])},
+                {"type": st.sampled_from(["text", "image_url", "file"])},
                 optional={
                     "text": json_like,
+                    "name": json_like,
+                    "media_type": json_like,
+                    "source": json_like,
+                    "file": json_like
+                    | st.fixed_dictionaries({"file_data": json_like | st.text().map("data:".__add__)}),
                     "image_url": json_like
                     | st.fixed_dictionaries({"url": json_like | st.text().map("data:image/png;base64,".__add__)}),
                 },
@@ -87,9 +93,13 @@ turn_like = st.fixed_dictionaries(
         "name": json_like,
         "tool_call_id": json_like,
         "reasoning": json_like,
+        "provider_data": json_like | st.dictionaries(tags, json_like),
         "tool_calls": json_like
         | st.lists(
-            st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": json_like, "arguments": json_like})})
+            st.fixed_dictionaries(
+                {"function": st.fixed_dictionaries({"name": json_like, "arguments": json_like})},
+                optional={"values": json_like | st.dictionaries(tags, json_like), "invalid": json_like},
+            )
         ),
     },
 )
@@ -119,12 +129,20 @@ BAD = [
     ([{"role": "user", "contents": "Hi"}], "has no content"),
     ([{"role": "user", "content": {"type": "text", "text": "Hi"}}], "content of type dict"),
     ([{"role": "user", "content": 3}], "content of type int"),
-    ([{"role": "user", "content": [{"type": "audio"}]}], "neither text nor image_url"),
+    ([{"role": "user", "content": [{"type": "audio"}]}], "neither text, image_url nor file"),
     ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "without a url"),
     ([{"role": "user", "content": [{"type": "image_url", "image_url": "cat.png"}]}], "pass local files as files="),
     ([{"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,%"}]}], "valid base64"),
     ([{"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,é"}]}], "valid base64"),
     ([{"role": "user", "content": [{"type": "image_url", "image_url": "data:text/plain;base64,YQ=="}]}], "in the form"),
+    ([{"role": "user", "content": [{"type": "file"}]}], "a file without file_data"),
+    ([{"role": "user", "content": [{"type": "file", "file": {"file_id": "f-1"}}]}], "a file without file_data"),
+    ([{"role": "user", "content": [{"type": "file", "file": {"file_data": "data:x,y"}}]}], "data:TYPE;base64,DATA"),
+    ([{"role": "user", "content": [{"type": "text", "text": "x", "name": 3}]}], "name of type int"),
+    ([{"role": "user", "content": "x", "provider_data": [1]}], "provider_data of type list"),
+    ([{"role": "user", "content": "x", "provider_data": {"$new": 1}}], "key '\\$new', which is not known"),
+    ([{"role": "user", "content": "x", "provider_data": {"$bytes": "%"}}], "provider_data that cannot be read"),
+    ([{"role": "user", "content": "x", "provider_data": {"$items": 3}}], "not of the right type"),
     ([{"role": "user", "content": "x", "name": 3}], "name of type int"),
     ([{"role": "assistant", "tool_calls": 3}], "tool_calls of type int"),
     ([{"role": "assistant", "tool_calls": [{}]}], "without a function name"),
@@ -136,6 +154,12 @@ BAD = [
 def test_what_is_wrong_is_named(conversation, message):
     with pytest.raises(InvalidParameterError, match=message):
         to_messages(conversation)
+
+
+def test_documents_of_clients_are_read():
+    file = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,YQ=="}
+    (message,) = to_messages([{"role": "user", "content": [{"type": "file", "file": file}]}])
+    assert message.content == (DocumentPart(b"a", "application/pdf", "a.pdf"),)
 
 
 def test_the_number_of_the_turn_is_named():
@@ -175,7 +199,7 @@ BUILT = [
     (Message(["user"], "x"), "use one of system"),
     (Message("user", None), "has no content"),
     (Message("user", 3), "content of type int"),
-    (Message("user", (3,)), "neither text nor image_url"),
+    (Message("user", (3,)), "neither text, image_url nor file"),
     (Message("user", (TextPart(3),)), "TextPart whose text is of type int"),
     (Message("user", "x", name=3), "name of type int"),
     (Message("assistant", "x", tool_calls=3), "tool_calls of type int"),
