@@ -13,7 +13,7 @@ import pytest
 LAYERS = (
     {"types", "errors", "parameters", "accumulator", "embedded"},
     {"interface", "capabilities", "tools", "callables", "schema", "files", "messages", "streams", "aio", "threads"}
-    | {"text", "wire", "engine", "batch", "progressline"},
+    | {"text", "wire", "engine", "batch", "progressline", "history"},
     {"providers"},
     {"registry", "factory", "profiles", "fallback"},
     {"session", "agent"},
