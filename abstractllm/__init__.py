@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     )
     from abstractllm.schema import Grammar as Grammar, Regex as Regex
     from abstractllm.streams import AsyncResponseStream as AsyncResponseStream, ResponseStream as ResponseStream
+    from abstractllm.tools.context import StopRun as StopRun, ToolContext as ToolContext, ToolRetry as ToolRetry
+    from abstractllm.tools.tool import BaseTool as BaseTool, Tool as Tool, tool as tool
     from abstractllm.types import (
         DocumentPart as DocumentPart,
         GenerateRequest as GenerateRequest,
@@ -76,6 +78,7 @@ __all__ = [
     "AbstractLLMInterface",
     "AsyncResponseStream",
     "AuthenticationError",
+    "BaseTool",
     "BatchItem",
     "BatchProgress",
     "Capabilities",
@@ -113,14 +116,18 @@ __all__ = [
     "RequestTimeoutError",
     "ResponseStream",
     "SpentQuotaError",
+    "StopRun",
     "TextPart",
     "Timeout",
     "Timings",
     "TokenLogprob",
+    "Tool",
     "ToolArgumentError",
     "ToolCall",
     "ToolCallDelta",
+    "ToolContext",
     "ToolDefinition",
+    "ToolRetry",
     "UnsupportedFeatureError",
     "UnsupportedModelError",
     "UnsupportedOperationError",
@@ -132,6 +139,7 @@ __all__ = [
     "fetch_file_async",
     "list_providers",
     "register_provider",
+    "tool",
 ]
 
 _PLACES = {
@@ -176,6 +184,8 @@ _PLACES = {
     "abstractllm.registry": ("ProviderInfo", "list_providers", "register_provider"),
     "abstractllm.schema": ("Grammar", "Regex"),
     "abstractllm.streams": ("AsyncResponseStream", "ResponseStream"),
+    "abstractllm.tools.context": ("StopRun", "ToolContext", "ToolRetry"),
+    "abstractllm.tools.tool": ("BaseTool", "Tool", "tool"),
     "abstractllm.types": (
         "DocumentPart",
         "GenerateRequest",

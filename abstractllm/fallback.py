@@ -33,7 +33,7 @@ from abstractllm.errors import (
     UnsupportedFeatureError,
     UnsupportedOperationError,
 )
-from abstractllm.interface import AbstractLLMInterface, MessageLike, Tool
+from abstractllm.interface import AbstractLLMInterface, MessageLike, ToolLike
 from abstractllm.parameters import CHECKS
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.call import Call
@@ -143,7 +143,7 @@ class FallbackLLM(BaseProvider):
             raise told(failures)
         return {name: _widest([one.get(name) for one in found]) for name in ModelCapability}
 
-    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[Tool] | None = None) -> int:
+    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[ToolLike] | None = None) -> int:
         """Return how many tokens a prompt is for the first member that is there; others may count otherwise."""
         return self._present[0].count_tokens(messages, tools)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Protocol, Self, overload
 
 from abstractllm.batch import BatchItem, Progress, run_batch, run_batch_async
 from abstractllm.capabilities import Capabilities, ModelCapability
@@ -16,7 +16,17 @@ from abstractllm.streams import AsyncResponseStream, ResponseStream
 from abstractllm.types import Embeddings, GenerateResponse, Message, Timeout, ToolDefinition
 
 File = str | Path
-Tool = Callable[..., Any] | Mapping[str, Any] | ToolDefinition
+
+
+class ExecutedTool(Protocol):
+    """An object that is a tool, such as one of a `BaseTool`; it may have a `description` and `parameters` as well."""
+
+    name: str
+    execute: Callable[..., Any]
+
+
+ToolLike = Callable[..., Any] | Mapping[str, Any] | ToolDefinition | ExecutedTool
+"""A tool as users give it; a `Tool` is one of the callables. `to_tool_definitions` says what each of them means."""
 MessageLike = Message | Mapping[str, Any]
 BatchPrompt = str | Sequence[MessageLike] | Mapping[str, Any]
 
@@ -37,7 +47,7 @@ class AbstractLLMInterface(ABC):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: Literal[False] = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> GenerateResponse: ...
 
@@ -49,7 +59,7 @@ class AbstractLLMInterface(ABC):
         files: Sequence[File] | None = None,
         *,
         stream: Literal[True],
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> ResponseStream: ...
 
@@ -60,7 +70,7 @@ class AbstractLLMInterface(ABC):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: bool = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> GenerateResponse | ResponseStream: ...
 
@@ -71,7 +81,7 @@ class AbstractLLMInterface(ABC):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: bool = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> GenerateResponse | ResponseStream:
         """Answer a prompt, whole or as a stream of deltas.
@@ -95,7 +105,7 @@ class AbstractLLMInterface(ABC):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: Literal[False] = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> Coroutine[Any, Any, GenerateResponse]: ...
 
@@ -107,7 +117,7 @@ class AbstractLLMInterface(ABC):
         files: Sequence[File] | None = None,
         *,
         stream: Literal[True],
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> AsyncResponseStream: ...
 
@@ -118,7 +128,7 @@ class AbstractLLMInterface(ABC):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: bool = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream: ...
 
@@ -129,7 +139,7 @@ class AbstractLLMInterface(ABC):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: bool = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream:
         """Answer a prompt without blocking the event loop; the same arguments, checks and results as `generate`.
@@ -180,7 +190,7 @@ class AbstractLLMInterface(ABC):
         """Return what the model can do: True, False, or None where it is not known; no weights are loaded."""
         return {ModelCapability.STREAMING: True, ModelCapability.ASYNC: True}
 
-    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[Tool] | None = None) -> int:
+    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[ToolLike] | None = None) -> int:
         """Return how many tokens a conversation takes as a prompt, template and tools included."""
         raise UnsupportedFeatureError("count_tokens", f"{type(self).__name__} cannot count tokens.")
 

@@ -97,7 +97,7 @@ class Message:
         return "\n\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ToolDefinition:
     """A tool as the model sees it: `parameters` is a JSON Schema of an object. `function` runs it, if known."""
 

@@ -12,7 +12,7 @@ import pytest
 
 LAYERS = (
     {"types", "errors", "parameters", "accumulator", "embedded"},
-    {"interface", "capabilities", "tools", "callables", "schema", "files", "messages", "streams", "aio", "threads"}
+    {"interface", "capabilities", "tools", "schema", "files", "messages", "streams", "aio", "threads"}
     | {"text", "wire", "engine", "batch", "progressline", "history"},
     {"providers"},
     {"registry", "factory", "profiles", "fallback"},
@@ -29,19 +29,19 @@ PLACES = {
     "PIL": ("files",),
     "aiohttp": ("providers.http",),
     "click": ("cli",),
-    "docstring_parser": ("tools", "schema", "callables"),
+    "docstring_parser": ("tools", "schema"),
     "huggingface_hub": ("providers.local",),
     "hypothesis": ("testing",),
-    "jsonschema": ("tools", "schema", "callables"),
+    "jsonschema": ("tools", "schema"),
     "llguidance": ("providers.local",),
     "mlx": ("providers.mlx",),
     "mlx_lm": ("providers.mlx",),
     "numpy": ("providers.local", "providers.mlx", "providers.huggingface"),
     "msgspec": ("wire",),
     "pypdf": ("files",),
-    "pydantic": ("tools", "schema", "callables"),
+    "pydantic": ("tools", "schema"),
     "pytest": ("testing",),
-    "referencing": ("tools", "schema", "callables"),
+    "referencing": ("tools", "schema"),
     "rich": ("cli",),
     "torch": ("providers.huggingface",),
     "tqdm": ("providers.mlx",),

@@ -17,7 +17,7 @@ from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.aio import iterate_in_thread, portal
 from abstractllm.capabilities import check_request
 from abstractllm.errors import UnsupportedFeatureError, UnsupportedOperationError
-from abstractllm.interface import AbstractLLMInterface, File, Tool
+from abstractllm.interface import AbstractLLMInterface, File, ToolLike
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.call import Call
 from abstractllm.providers.documents import must_become_text, with_documents_as_text, with_stand_ins
@@ -119,7 +119,7 @@ class BaseProvider(AbstractLLMInterface):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: Literal[False] = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> GenerateResponse: ...
 
@@ -131,7 +131,7 @@ class BaseProvider(AbstractLLMInterface):
         files: Sequence[File] | None = None,
         *,
         stream: Literal[True],
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> ResponseStream: ...
 
@@ -142,7 +142,7 @@ class BaseProvider(AbstractLLMInterface):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: bool = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> GenerateResponse | ResponseStream: ...
 
@@ -152,7 +152,7 @@ class BaseProvider(AbstractLLMInterface):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: bool = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> GenerateResponse | ResponseStream:
         """Answer a prompt; see `AbstractLLMInterface.generate`."""
@@ -174,7 +174,7 @@ class BaseProvider(AbstractLLMInterface):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: Literal[False] = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> Coroutine[Any, Any, GenerateResponse]: ...
 
@@ -186,7 +186,7 @@ class BaseProvider(AbstractLLMInterface):
         files: Sequence[File] | None = None,
         *,
         stream: Literal[True],
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> AsyncResponseStream: ...
 
@@ -197,7 +197,7 @@ class BaseProvider(AbstractLLMInterface):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: bool = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream: ...
 
@@ -207,7 +207,7 @@ class BaseProvider(AbstractLLMInterface):
         system_prompt: str | None = None,
         files: Sequence[File] | None = None,
         stream: bool = False,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         **params: Any,
     ) -> Coroutine[Any, Any, GenerateResponse] | AsyncResponseStream:
         """Answer a prompt; see `AbstractLLMInterface.generate_async`."""
@@ -280,7 +280,7 @@ class BaseProvider(AbstractLLMInterface):
         system_prompt: str | None,
         files: Sequence[File] | None,
         stream: bool,
-        tools: Sequence[Tool] | None,
+        tools: Sequence[ToolLike] | None,
         params: Mapping[str, Any],
         *,
         unread: bool = False,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import InvalidParameterError
-from abstractllm.interface import MessageLike, Tool
+from abstractllm.interface import MessageLike, ToolLike
 from abstractllm.messages import to_messages
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.call import Call
@@ -89,7 +89,7 @@ class EchoProvider(BaseProvider):
             ModelCapability.DOCUMENTS: False,
         }
 
-    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[Tool] | None = None) -> int:
+    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[ToolLike] | None = None) -> int:
         """Return the number of words; tools count nothing."""
         turns = (Message("user", messages),) if isinstance(messages, str) else to_messages(messages)
         return sum(len(_words(turn.text)) for turn in turns)

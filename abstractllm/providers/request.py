@@ -15,7 +15,7 @@ from abstractllm.parameters import CHECKS, check_parameters, from_text
 from abstractllm.types import GenerateRequest, Message, Part, TextPart, ToolDefinition
 
 if TYPE_CHECKING:
-    from abstractllm.interface import File, Tool
+    from abstractllm.interface import File, ToolLike
     from abstractllm.providers.base import BaseProvider
     from abstractllm.schema import OutputFormat
 
@@ -82,7 +82,7 @@ def build_request(
     system_prompt: str | None,
     files: Sequence[File] | None,
     stream: bool,
-    tools: Sequence[Tool] | None,
+    tools: Sequence[ToolLike] | None,
     params: Mapping[str, Any],
     *,
     unread: bool = False,
@@ -197,7 +197,7 @@ def _output_format(response_format: object) -> OutputFormat:
     return to_output_format(response_format)
 
 
-def _definitions(tools: Sequence[Tool] | None) -> tuple[ToolDefinition, ...]:
+def _definitions(tools: Sequence[ToolLike] | None) -> tuple[ToolDefinition, ...]:
     if tools is None:
         return ()
     from abstractllm.tools import to_tool_definitions

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from abstractllm.capabilities import ModelCapability
-from abstractllm.interface import AbstractLLMInterface, Tool
+from abstractllm.interface import AbstractLLMInterface, ToolLike
 from abstractllm.testing.faces import Answer, Face, ask, within
 
 
@@ -24,7 +24,7 @@ class Asking:
     tool_prompt: ClassVar[str | None] = None
     """A prompt that the model answers with a call of one of `tools`; None where that cannot be relied upon."""
 
-    tools: ClassVar[Sequence[Tool]] = ()
+    tools: ClassVar[Sequence[ToolLike]] = ()
     """Tools for `tool_prompt`."""
 
     params: ClassVar[Mapping[str, Any]] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from abstractllm.capabilities import Capabilities, ModelCapability
-from abstractllm.interface import MessageLike, Tool
+from abstractllm.interface import MessageLike, ToolLike
 from abstractllm.messages import to_messages
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
@@ -86,7 +86,7 @@ class HuggingFaceProvider(BaseProvider):
             self._known = model, capabilities
         return capabilities
 
-    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[Tool] | None = None) -> int:
+    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[ToolLike] | None = None) -> int:
         """Return the tokens of the prompt, template and tools included; loads the model if it is not loaded."""
         from abstractllm.tools import to_tool_definitions
 

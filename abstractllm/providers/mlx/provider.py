@@ -15,7 +15,7 @@ from abstractllm.errors import (
     MissingDependencyError,
     install_command,
 )
-from abstractllm.interface import MessageLike, Tool
+from abstractllm.interface import MessageLike, ToolLike
 from abstractllm.messages import to_messages
 from abstractllm.parameters import ModelParameter
 from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
@@ -93,7 +93,7 @@ class MLXProvider(BaseProvider):
             self._known = key, capabilities
         return capabilities
 
-    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[Tool] | None = None) -> int:
+    def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[ToolLike] | None = None) -> int:
         """Return the tokens of the prompt, template and tools included; loads the model if it is not loaded."""
         from abstractllm.tools import to_tool_definitions
 

@@ -9,16 +9,17 @@ import dataclasses
 import functools
 import inspect
 import re
-import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter
-from types import MethodType, SimpleNamespace
+from types import MethodType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from abstractllm.errors import InvalidParameterError
+from abstractllm.tools.signatures import bad, hint_of, injected_parameter, named, signature_of
 
 if TYPE_CHECKING:
     from docstring_parser import Docstring
@@ -44,6 +45,8 @@ class Callee:
     names: Mapping[str, str] | None = None
     own_defaults: frozenset[str] = frozenset()
     """Arguments with a `pydantic.Field` as default, which means something to pydantic alone."""
+    context: str | None = None
+    """The parameter that whoever calls fills in; it is in neither `schema` nor `model`."""
 
     def coerce(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments to call with, in the types of the hints. Raises pydantic.ValidationError."""
@@ -68,7 +71,7 @@ def callable_name(place: str, function: Callable[..., Any]) -> str:
     if name is None and isinstance(function, functools.partial):
         return callable_name(place, function.func)
     if name == "<lambda>":
-        raise _bad(f"{place} is a lambda, and a tool needs a name; define it with def, or set its __name__.")
+        raise bad(f"{place} is a lambda, and a tool needs a name; define it with def, or set its __name__.")
     return str(type(function).__name__ if name is None else name)
 
 
@@ -91,8 +94,25 @@ def look_into(name: str, function: Callable[..., Any]) -> Callee:
     return known
 
 
-def _bad(message: str) -> InvalidParameterError:
-    return InvalidParameterError("tools", message)
+def description_of(name: str, function: Callable[..., Any]) -> str:
+    """Return what the docstring of the tool `name` says about the whole."""
+    return (_parsed(name, _documentation(function)).description or "").strip()
+
+
+def context_parameter(name: str, function: Callable[..., Any]) -> str | None:
+    """Return the parameter of the tool `name` that takes its context, if one does.
+
+    Raises InvalidParameterError where there are two; nothing else about the function matters.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError, NameError):
+        return None
+    hints = {}
+    for one in parameters:
+        with suppress(InvalidParameterError):  # what cannot be resolved is no context
+            hints[one.name] = hint_of(name, function, one)
+    return injected_parameter(name, hints)
 
 
 def _is_model(function: object) -> bool:
@@ -113,13 +133,16 @@ def _function_callee(name: str, function: Callable[..., Any], documentation: str
     from pydantic import ConfigDict, create_model
 
     parsed = _parsed(name, documentation)
-    signature = _signature(name, function)
+    signature = signature_of(name, function)
     takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in signature.parameters.values())
-    named = list(_named(name, function, signature))
+    taken = list(named(name, function, signature))
+    hints = {one.name: hint_of(name, function, one) for one in taken}
+    context = injected_parameter(name, hints)
+    given = [one for one in taken if one.name != context]
     described = _descriptions(parsed)
     fields: dict[str, Any] = {
-        f"p{number}": _field(one, _hint(name, function, one), described.get(one.name), function)
-        for number, one in enumerate(named)
+        f"p{number}": _field(one, hints[one.name], described.get(one.name), function)
+        for number, one in enumerate(given)
     }
     config = ConfigDict(extra="allow" if takes_any else "forbid", protected_namespaces=())
     model = _with_pydantic(name, lambda: create_model("Arguments", __config__=config, **fields))
@@ -128,8 +151,9 @@ def _function_callee(name: str, function: Callable[..., Any], documentation: str
         (parsed.description or "").strip(),
         _schema(name, model),
         model,
-        {one.name: key for one, key in zip(named, fields, strict=True)},
-        frozenset(one.name for one in named if _is_field(one.default)),
+        {one.name: key for one, key in zip(given, fields, strict=True)},
+        frozenset(one.name for one in given if _is_field(one.default)),
+        context,
     )
 
 
@@ -154,7 +178,7 @@ def _parsed(name: str, documentation: str) -> Docstring:
     try:
         return parse(documentation)
     except ParseError as error:
-        raise _bad(f"The docstring of the tool {name!r} cannot be read; correct it: {error}") from error
+        raise bad(f"The docstring of the tool {name!r} cannot be read; correct it: {error}") from error
 
 
 def _descriptions(documentation: Docstring) -> dict[str, str]:
@@ -165,66 +189,6 @@ def _descriptions(documentation: Docstring) -> dict[str, str]:
         if one.description and one.description.strip()
         for name in one.arg_name.split(",")
     }
-
-
-# Signatures and hints.
-
-
-def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
-    try:
-        return inspect.signature(function)
-    except (ValueError, TypeError, NameError) as error:
-        raise _bad(
-            f"The tool {name!r} does not tell what arguments it takes ({error}); wrap it in a function with type hints."
-        ) from error
-
-
-def _named(name: str, function: Callable[..., Any], signature: inspect.Signature) -> Iterator[Parameter]:
-    """Yield the parameters that a model is to give, which must be known by name; bound ones are none of them."""
-    bound = function.keywords if isinstance(function, functools.partial) else {}
-    for number, one in enumerate(signature.parameters.values()):
-        if one.kind is Parameter.VAR_POSITIONAL:
-            raise _bad(f"The tool {name!r} takes *{one.name}, and models give arguments by name; take a list instead.")
-        if one.kind is Parameter.POSITIONAL_ONLY:
-            raise _bad(f"The tool {name!r} takes {one.name!r} by position alone; remove the '/' from its signature.")
-        if number == 0 and one.name in ("self", "cls") and one.annotation is Parameter.empty:
-            raise _bad(f"The tool {name!r} is a method without its object; pass it from an object, as in obj.{name}.")
-        if one.kind is not Parameter.VAR_KEYWORD and one.name not in bound:
-            yield one
-
-
-def _hint(name: str, function: Callable[..., Any], parameter: Parameter) -> Any:
-    """Return the type hint of a parameter, resolved where it is a string; Any without one."""
-    if parameter.annotation is Parameter.empty:
-        return Any
-    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
-    outer, inner = _scope(function, parameter.name)
-    try:
-        hint = typing.get_type_hints(holder, outer, inner, include_extras=True)[parameter.name]
-    except Exception as error:  # the hint is an expression of the tool's author, and may raise anything
-        raise _bad(
-            f"The type hint of {parameter.name!r} in the tool {name!r} cannot be resolved ({error}); "
-            "define what it names at the top level of the module, and import it outside TYPE_CHECKING."
-        ) from error
-    return hint.type if isinstance(hint, dataclasses.InitVar) else hint
-
-
-def _scope(function: Any, parameter: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the global and local names that a hint written as a string may use."""
-    if isinstance(function, functools.partial):
-        return _scope(function.func, parameter)
-    if dataclasses.is_dataclass(function) and isinstance(function, type):
-        owners = (one for one in function.__mro__ if parameter in inspect.get_annotations(one))
-        owner = next(owners, function)
-        return vars(sys.modules[owner.__module__]), dict(vars(owner))
-    if isinstance(function, type):
-        return _scope(inspect.getattr_static(function, "__init__"), parameter)
-    if not inspect.isroutine(function):
-        return _scope(type(function).__call__, parameter)
-    plain = inspect.unwrap(getattr(function, "__func__", function))
-    generic = {one.__name__: one for one in getattr(plain, "__type_params__", ())}
-    nonlocals = dict(inspect.getclosurevars(plain).nonlocals) if inspect.isfunction(plain) else {}
-    return getattr(plain, "__globals__", {}), generic | nonlocals
 
 
 # Pydantic.
@@ -294,7 +258,7 @@ def _with_pydantic(name: str, make: Callable[[], T]) -> T:
         return make()
     except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as error:
         reason = re.split(r"\n|\. ", str(error))[0]
-        raise _bad(
+        raise bad(
             f"A parameter of the tool {name!r} has no JSON Schema ({reason}); "
             "use a type of JSON, a dataclass or a pydantic model in its place."
         ) from error
@@ -312,7 +276,7 @@ def _schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
     if root is not None:  # a model that contains itself stands among the definitions
         found = {**found["$defs"][root.removeprefix("#/$defs/")], **found}
     if found.get("type") != "object":
-        raise _bad(f"The tool {name!r} takes no named arguments; use a model or function that does.")
+        raise bad(f"The tool {name!r} takes no named arguments; use a model or function that does.")
     found.pop("description", None)
     ordered: dict[str, Any] = _untitled({"properties": {}, **found})
     return ordered

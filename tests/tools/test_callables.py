@@ -15,8 +15,8 @@ from hypothesis import given, strategies as st
 from pydantic import BaseModel, Field, RootModel
 from typing_extensions import Doc, TypedDict
 
-from abstractllm.callables import callable_name, look_into
 from abstractllm.errors import InvalidParameterError
+from abstractllm.tools.callables import callable_name, look_into
 
 
 class Unit(enum.Enum):

@@ -1,0 +1,263 @@
+"""`Tool`: a function with what a model is told of it and how it is to be run; `@tool` and `BaseTool`, which make them.
+
+Runs nothing: that is the agent's. What a function takes is found out when it is first asked for, not when it is
+decorated, so that a hint may name what is defined further down.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, overload
+
+from abstractllm.errors import InvalidParameterError, ToolArgumentError, shown
+from abstractllm.tools.arguments import validate_arguments
+from abstractllm.tools.callables import callable_name, context_parameter
+from abstractllm.tools.making import check_name, checked, define
+from abstractllm.types import ToolCall, ToolDefinition
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, TypeVar
+
+    from abstractllm.interface import ExecutedTool, ToolLike
+
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P, R = ParamSpec("P"), TypeVar("R")
+
+Approval = bool | Callable[[ToolCall], bool | Awaitable[bool]]
+
+
+class _Documentation:
+    """The docstring of a class and, for its instances, of the function that they hold."""
+
+    def __init__(self, text: str | None) -> None:
+        self._text = text
+
+    def __get__(self, instance: Tool | None, owner: type) -> str | None:
+        return self._text if instance is None else instance.function.__doc__
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is said of a tool where it is made; the rest comes from its function."""
+
+    name: str
+    description: str | None
+    parameters: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Tool(Generic[P, R]):
+    """A function that a model may call.
+
+    `definition` is what the model is told. `timeout` is in seconds, None leaves it to the agent and `math.inf` is none.
+    `retries` says how often the function is called again after an exception, before the model is told of it.
+    `approval` says whether a person must agree to a call: always, never, or as the function says of a call.
+    A `sequential` tool runs alone, with no other call of the turn at the same time. `context` is the parameter that
+    takes the `ToolContext`, if the function has one.
+
+    Calling a tool calls its function. Tools are compared by identity.
+
+    Raises InvalidParameterError for a setting that cannot be, and for a definition that `to_tool_definitions` refuses.
+    """
+
+    definition: ToolDefinition
+    function: Callable[P, R]
+    timeout: float | None = None
+    retries: int = 0
+    approval: Approval = False
+    sequential: bool = False
+    context: str | None = None
+    _given: _Given | None = field(default=None, init=False, repr=False)
+
+    __doc__ = _Documentation(__doc__)
+
+    def __post_init__(self) -> None:
+        _check_settings(self.timeout, self.retries, self.approval, self.sequential)
+        definition = self.definition
+        found = checked("A Tool", definition.name, definition.description, definition.parameters)
+        if found.parameters != definition.parameters or definition.function is not self.function:
+            object.__setattr__(self, "definition", replace(found, function=self.function))
+        if self.context is None:
+            object.__setattr__(self, "context", context_parameter(definition.name, self.function))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Find out what nobody asked for so far: Python asks here for slots that are empty."""
+            if name == "__qualname__":  # in the body of a class it would be the name of the class
+                return getattr(self.function, name, self.name)
+            if name not in ("definition", "context"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            given = self._given
+            definition, context = define(self.function, given.name, given.description, given.parameters)
+            object.__setattr__(self, "context", context)
+            object.__setattr__(self, "definition", definition)
+            return definition if name == "definition" else context
+
+    @property
+    def name(self) -> str:
+        """The name by which the model calls it."""
+        return self.definition.name if self._given is None else self._given.name
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function, or something that calls one."""
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", self.name)
+
+    @property
+    def __wrapped__(self) -> Callable[P, R]:
+        return self.function
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments to call the function with, but for `context`; see `validate_arguments`.
+
+        Raises ToolArgumentError, which lists everything that is wrong in one line each.
+        """
+        context = self.context
+        if context is not None and context in given:
+            raise ToolArgumentError(self.name, [f"{context}: is not one of the parameters"])
+        return validate_arguments(self.definition, given)
+
+    @classmethod
+    def of(cls, tool: ToolLike) -> Tool:
+        """Return a tool, a callable, an object with `name` and `execute` or a definition with its function as a Tool.
+
+        Raises InvalidParameterError (parameter `tools`) for anything else, and for what `to_tool_definitions` refuses.
+        """
+        if isinstance(tool, Tool):
+            return tool
+        if isinstance(tool, ToolDefinition) and tool.function is not None:
+            return cls(tool, tool.function)
+        if is_class_based(tool):
+            return _of_object(tool)
+        if isinstance(tool, (Mapping, ToolDefinition)) or not callable(tool):
+            raise InvalidParameterError("tools", f"{_shown(tool)} has no function to call; {_HOW}.")
+        found = _deferred(tool, _Given(check_name("A tool", callable_name("A tool", tool)), None, None))
+        found.definition  # noqa: B018 (what is wrong with it is said here)
+        return found
+
+
+_HOW = "pass the function itself, or tool(function, name=..., description=..., parameters=...)"
+
+
+def _shown(tool: object) -> str:
+    if isinstance(tool, ToolDefinition):
+        return f"The definition of the tool {tool.name!r}"
+    return f"A tool of type {type(tool).__name__}"
+
+
+def _deferred(function: Callable[..., Any], given: _Given, **settings: Any) -> Tool:
+    """Return a tool whose definition is made when it is first asked for."""
+    values = {"timeout": None, "retries": 0, "approval": False, "sequential": False} | settings
+    _check_settings(**values)
+    made: Tool = object.__new__(Tool)
+    for name, value in {**values, "function": function, "_given": given}.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def _check_settings(timeout: object, retries: object, approval: object, sequential: object) -> None:
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and timeout > 0):  # type: ignore[operator]
+        raise InvalidParameterError("timeout", f"timeout={shown(timeout)} must be a number of seconds above 0.")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise InvalidParameterError("retries", f"retries={shown(retries)} must be a whole number from 0.")
+    if not (isinstance(approval, bool) or callable(approval)):
+        raise InvalidParameterError(
+            "approval", f"approval={shown(approval)} must be True, False or a function of a ToolCall that returns one."
+        )
+    if not isinstance(sequential, bool):
+        raise InvalidParameterError("sequential", f"sequential={shown(sequential)} must be True or False.")
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    approval: Approval = False,
+    sequential: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+
+
+def tool(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
+    """Make a `Tool` of a function."""
+    if function is None:
+        return functools.partial(_decorated, **settings)
+    return _decorated(function, **settings)
+
+
+def _decorated(
+    function: Callable[..., Any],
+    name: str | None = None,
+    description: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Tool:
+    name = check_name("A tool", callable_name("A tool", function) if name is None else name)
+    return _deferred(function, _Given(name, description, parameters), **settings)
+
+
+class BaseTool(ABC):
+    """A tool as a class: give it a `name`, a `description` and an `execute`, sync or async.
+
+    `parameters` is the JSON Schema of the arguments; without it, they are read from the hints and the docstring of
+    `execute`. `timeout`, `retries`, `approval` and `sequential` are those of `Tool`. Tools are objects of the class.
+    """
+
+    name: str = ""
+    description: str = ""
+    parameters: Mapping[str, Any] | None = None
+    timeout: float | None = None
+    retries: int = 0
+    approval: Approval = False
+    sequential: bool = False
+
+    @abstractmethod
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        # No docstring: it would become the description of every tool that has none.
+        raise NotImplementedError
+
+
+def is_class_based(tool: object) -> TypeGuard[ExecutedTool]:
+    """Return whether something is an object with a `name` and an `execute`, as those of `BaseTool` are."""
+    if isinstance(tool, (type, Tool)) or inspect.isroutine(tool):
+        return False
+    return isinstance(getattr(tool, "name", None), str) and callable(getattr(tool, "execute", None))
+
+
+def _of_object(tool: Any) -> Tool:
+    settings = {key: getattr(tool, key, getattr(BaseTool, key)) for key in _SETTINGS}
+    name = tool.name or type(tool).__name__
+    given = _Given(check_name("A tool", name), getattr(tool, "description", None), getattr(tool, "parameters", None))
+    found = _deferred(tool.execute, given, **settings)
+    found.definition  # noqa: B018 (what is wrong with it is said here)
+    return found
+
+
+_SETTINGS = ("timeout", "retries", "approval", "sequential")
