@@ -53,8 +53,10 @@ if TYPE_CHECKING:
     )
     from abstractllm.schema import Grammar as Grammar, Regex as Regex
     from abstractllm.streams import AsyncResponseStream as AsyncResponseStream, ResponseStream as ResponseStream
+    from abstractllm.tools.classes import BaseTool as BaseTool
     from abstractllm.tools.context import StopRun as StopRun, ToolContext as ToolContext, ToolRetry as ToolRetry
-    from abstractllm.tools.tool import BaseTool as BaseTool, Tool as Tool, tool as tool
+    from abstractllm.tools.decorator import tool as tool
+    from abstractllm.tools.tool import Tool as Tool
     from abstractllm.types import (
         DocumentPart as DocumentPart,
         GenerateRequest as GenerateRequest,
@@ -184,8 +186,10 @@ _PLACES = {
     "abstractllm.registry": ("ProviderInfo", "list_providers", "register_provider"),
     "abstractllm.schema": ("Grammar", "Regex"),
     "abstractllm.streams": ("AsyncResponseStream", "ResponseStream"),
+    "abstractllm.tools.classes": ("BaseTool",),
     "abstractllm.tools.context": ("StopRun", "ToolContext", "ToolRetry"),
-    "abstractllm.tools.tool": ("BaseTool", "Tool", "tool"),
+    "abstractllm.tools.decorator": ("tool",),
+    "abstractllm.tools.tool": ("Tool",),
     "abstractllm.types": (
         "DocumentPart",
         "GenerateRequest",

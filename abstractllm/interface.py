@@ -21,8 +21,13 @@ File = str | Path
 class ExecutedTool(Protocol):
     """An object that is a tool, such as one of a `BaseTool`; it may have a `description` and `parameters` as well."""
 
-    name: str
-    execute: Callable[..., Any]
+    @property
+    def name(self) -> str:
+        """The name by which the model calls it."""
+
+    @property
+    def execute(self) -> Callable[..., Any]:
+        """The method that is called, sync or async."""
 
 
 ToolLike = Callable[..., Any] | Mapping[str, Any] | ToolDefinition | ExecutedTool

@@ -49,8 +49,11 @@ class Callee:
     """The parameter that whoever calls fills in; it is in neither `schema` nor `model`."""
 
     def coerce(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the keyword arguments to call with, in the types of the hints. Raises pydantic.ValidationError."""
-        values = self.model.model_validate(dict(arguments))
+        """Return the keyword arguments to call with, in the types of the hints. Raises pydantic.ValidationError.
+
+        They are read as JSON, as pydantic reads strings as dates and the like in any case then.
+        """
+        values = _read(self.model, arguments)
         if self.names is None:
             return dict(arguments)
         present = {
@@ -59,6 +62,27 @@ class Callee:
             if key in values.model_fields_set or name in self.own_defaults
         }
         return present | (values.model_extra or {})
+
+
+def _read(model: type[BaseModel], arguments: Mapping[str, Any]) -> BaseModel:
+    from pydantic import ValidationError
+
+    given = dict(arguments)
+    try:
+        return model.model_validate_json(_writer()(given))
+    except ValidationError as error:
+        if error.errors(include_input=False, include_url=False)[0]["type"] != "json_invalid":
+            raise
+    except ValueError:  # not from a model, which writes JSON
+        pass
+    return model.model_validate(given)
+
+
+@functools.cache
+def _writer() -> Callable[[Any], bytes]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Any).dump_json
 
 
 _known: WeakKeyDictionary[Any, dict[bool, Callee]] = WeakKeyDictionary()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from abstractllm.tools.making import checked, from_callable, from_mapping
+from abstractllm.tools.classes import is_class_based
+from abstractllm.tools.making import checked, from_mapping
 from abstractllm.tools.remembering import Remembered
 from abstractllm.tools.signatures import bad
-from abstractllm.tools.tool import Tool, is_class_based
+from abstractllm.tools.tool import Tool, as_tool
 from abstractllm.types import ToolDefinition
 
 if TYPE_CHECKING:
@@ -55,22 +57,22 @@ def _definition(number: int, tool: object) -> ToolDefinition:
     if isinstance(tool, Tool):
         tool = tool.definition
     if isinstance(tool, ToolDefinition):
-        return _sound(tool) or tool
+        parameters = _sent(tool)
+        return tool if parameters is None else replace(tool, parameters=copy.deepcopy(parameters))
     if isinstance(tool, Mapping):
         return from_mapping(f"tools[{number}]", tool)
-    if is_class_based(tool):
-        return Tool.of(tool).definition
-    if callable(tool):
-        return from_callable(f"tools[{number}]", tool)
+    found = as_tool(f"tools[{number}]", tool)
+    if found is not None:
+        return found.definition
     raise bad(
         f"tools[{number}] is of type {type(tool).__name__}; it must be a function, a JSON Schema or a ToolDefinition."
     )
 
 
-def _checked(definition: ToolDefinition) -> ToolDefinition | None:
-    """Return a definition with its schema as it is sent; None where that is the definition itself."""
-    found = checked("A ToolDefinition", definition.name, definition.description, definition.parameters)
-    return None if found.parameters == definition.parameters else replace(definition, parameters=found.parameters)
+def _parameters(definition: ToolDefinition) -> dict[str, Any] | None:
+    """Return the schema of a definition as it is sent; None where that is the one it has."""
+    found = checked("A ToolDefinition", definition.name, definition.description, definition.parameters).parameters
+    return None if found == definition.parameters else dict(found)
 
 
-_sound = Remembered(_checked)
+_sent = Remembered(_parameters)

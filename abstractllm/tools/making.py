@@ -11,7 +11,7 @@ from typing import Any
 
 from abstractllm.errors import did_you_mean
 from abstractllm.schema import check_sound
-from abstractllm.tools.callables import callable_name, context_parameter, description_of, look_into
+from abstractllm.tools.callables import context_parameter, description_of, look_into
 from abstractllm.tools.signatures import bad
 from abstractllm.types import ToolDefinition
 
@@ -29,12 +29,6 @@ def check_name(place: str, name: object) -> str:
         f"{place} has the name {name!r}, and models can only write 1 to 64 of a-z, A-Z, 0-9, '_' and '-'; "
         "define it with such a name, or pass ToolDefinition(name, description, parameters, function)."
     )
-
-
-def from_callable(place: str, function: Callable[..., Any]) -> ToolDefinition:
-    name = check_name(place, callable_name(place, function))
-    callee = look_into(name, function)
-    return ToolDefinition(name, callee.description, copy.deepcopy(callee.schema), function)
 
 
 def define(

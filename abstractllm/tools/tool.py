@@ -1,4 +1,4 @@
-"""`Tool`: a function with what a model is told of it and how it is to be run; `@tool` and `BaseTool`, which make them.
+"""`Tool`: a function with what a model is told of it and how it is to be run.
 
 Runs nothing: that is the agent's. What a function takes is found out when it is first asked for, not when it is
 decorated, so that a hint may name what is defined further down.
@@ -8,30 +8,40 @@ from __future__ import annotations
 
 import functools
 import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, overload
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from abstractllm.errors import InvalidParameterError, ToolArgumentError, shown
 from abstractllm.tools.arguments import validate_arguments
 from abstractllm.tools.callables import callable_name, context_parameter
+from abstractllm.tools.classes import (
+    SETTINGS,
+    Approval,
+    description_of_class,
+    is_class_based,
+    is_class_of_tools,
+    settings_of,
+)
 from abstractllm.tools.making import check_name, checked, define
-from abstractllm.types import ToolCall, ToolDefinition
+from abstractllm.tools.signatures import bad
+from abstractllm.types import ToolDefinition
 
 if TYPE_CHECKING:
+    from typing import Concatenate
+
     from typing_extensions import ParamSpec, TypeVar
 
-    from abstractllm.interface import ExecutedTool, ToolLike
+    from abstractllm.interface import ToolLike
 
     P = ParamSpec("P", default=...)
+    Q = ParamSpec("Q")
     R = TypeVar("R", default=Any)
 else:
-    from typing import ParamSpec, TypeVar
+    from typing import Concatenate, ParamSpec, TypeVar
 
     P, R = ParamSpec("P"), TypeVar("R")
-
-Approval = bool | Callable[[ToolCall], bool | Awaitable[bool]]
 
 
 class _Documentation:
@@ -45,7 +55,7 @@ class _Documentation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class Given:
     """What is said of a tool where it is made; the rest comes from its function."""
 
     name: str
@@ -53,7 +63,7 @@ class _Given:
     parameters: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
 class Tool(Generic[P, R]):
     """A function that a model may call.
 
@@ -75,12 +85,12 @@ class Tool(Generic[P, R]):
     approval: Approval = False
     sequential: bool = False
     context: str | None = None
-    _given: _Given | None = field(default=None, init=False, repr=False)
+    _given: Given | None = field(default=None, init=False, repr=False)
 
     __doc__ = _Documentation(__doc__)
 
     def __post_init__(self) -> None:
-        _check_settings(self.timeout, self.retries, self.approval, self.sequential)
+        check_settings(self.timeout, self.retries, self.approval, self.sequential)
         definition = self.definition
         found = checked("A Tool", definition.name, definition.description, definition.parameters)
         if found.parameters != definition.parameters or definition.function is not self.function:
@@ -123,6 +133,22 @@ class Tool(Generic[P, R]):
     def __wrapped__(self) -> Callable[P, R]:
         return self.function
 
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r}, {self.function!r})"
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Tool[P, R]: ...
+
+    @overload
+    def __get__(self: Tool[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /) -> Tool[Q, R]: ...
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
+        """Bind the function as a method is bound, where the tool stands in a class."""
+        if not hasattr(type(self.function), "__get__"):
+            return self
+        bound = self.function.__get__(instance, owner)
+        return self if bound is self.function else _copied(self, function=bound)
+
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
@@ -142,15 +168,11 @@ class Tool(Generic[P, R]):
 
         Raises InvalidParameterError (parameter `tools`) for anything else, and for what `to_tool_definitions` refuses.
         """
-        if isinstance(tool, Tool):
-            return tool
         if isinstance(tool, ToolDefinition) and tool.function is not None:
             return cls(tool, tool.function)
-        if is_class_based(tool):
-            return _of_object(tool)
-        if isinstance(tool, (Mapping, ToolDefinition)) or not callable(tool):
-            raise InvalidParameterError("tools", f"{_shown(tool)} has no function to call; {_HOW}.")
-        found = _deferred(tool, _Given(check_name("A tool", callable_name("A tool", tool)), None, None))
+        found = as_tool("A tool", tool)
+        if found is None:
+            raise bad(f"{_shown(tool)} has no function to call; {_HOW}.")
         found.definition  # noqa: B018 (what is wrong with it is said here)
         return found
 
@@ -159,22 +181,51 @@ _HOW = "pass the function itself, or tool(function, name=..., description=..., p
 
 
 def _shown(tool: object) -> str:
-    if isinstance(tool, ToolDefinition):
-        return f"The definition of the tool {tool.name!r}"
-    return f"A tool of type {type(tool).__name__}"
+    name = tool.name if isinstance(tool, ToolDefinition) else None
+    return f"A tool of type {type(tool).__name__}" if name is None else f"The definition of the tool {name!r}"
 
 
-def _deferred(function: Callable[..., Any], given: _Given, **settings: Any) -> Tool:
+def as_tool(place: str, tool: object) -> Tool | None:
+    """Return what is no definition as a Tool; None where it is nothing that could be called.
+
+    Raises InvalidParameterError where it could be, but not by a model.
+    """
+    if isinstance(tool, Tool):
+        return tool
+    if isinstance(tool, MethodType) and isinstance(tool.__func__, Tool):  # a classmethod around a tool
+        return tool.__func__.__get__(tool.__self__)
+    if is_class_of_tools(tool):
+        raise bad(f"{place} is the class {tool.__name__}; pass an object of it, as in {tool.__name__}().")
+    if is_class_based(tool):
+        name = check_name(place, tool.name or type(tool).__name__)
+        given = Given(name, description_of_class(tool), getattr(tool, "parameters", None))
+        return deferred(tool.execute, given, **settings_of(tool))
+    if isinstance(tool, Mapping) or not callable(tool):
+        return None
+    return deferred(tool, Given(check_name(place, callable_name(place, tool)), None, None))
+
+
+def deferred(function: Callable[..., Any], given: Given, **settings: Any) -> Tool:
     """Return a tool whose definition is made when it is first asked for."""
     values = {"timeout": None, "retries": 0, "approval": False, "sequential": False} | settings
-    _check_settings(**values)
+    check_settings(**values)
+    return _filled(function=function, _given=given, **values)
+
+
+def _copied(tool: Tool, **changed: Any) -> Tool:
+    """Return a tool with other values in some slots; what is not known of it yet still is not."""
+    slots = ("function", "_given", *SETTINGS) if tool._given else tuple(one.name for one in fields(tool))
+    return _filled(**{name: getattr(tool, name) for name in slots} | changed)
+
+
+def _filled(**values: Any) -> Tool:
     made: Tool = object.__new__(Tool)
-    for name, value in {**values, "function": function, "_given": given}.items():
+    for name, value in values.items():
         object.__setattr__(made, name, value)
     return made
 
 
-def _check_settings(timeout: object, retries: object, approval: object, sequential: object) -> None:
+def check_settings(timeout: object, retries: object, approval: object, sequential: object) -> None:
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
     if timeout is not None and not (number and timeout > 0):  # type: ignore[operator]
         raise InvalidParameterError("timeout", f"timeout={shown(timeout)} must be a number of seconds above 0.")
@@ -186,78 +237,3 @@ def _check_settings(timeout: object, retries: object, approval: object, sequenti
         )
     if not isinstance(sequential, bool):
         raise InvalidParameterError("sequential", f"sequential={shown(sequential)} must be True or False.")
-
-
-@overload
-def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
-
-
-@overload
-def tool(
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
-    approval: Approval = False,
-    sequential: bool = False,
-    parameters: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
-
-
-def tool(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
-    """Make a `Tool` of a function."""
-    if function is None:
-        return functools.partial(_decorated, **settings)
-    return _decorated(function, **settings)
-
-
-def _decorated(
-    function: Callable[..., Any],
-    name: str | None = None,
-    description: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> Tool:
-    name = check_name("A tool", callable_name("A tool", function) if name is None else name)
-    return _deferred(function, _Given(name, description, parameters), **settings)
-
-
-class BaseTool(ABC):
-    """A tool as a class: give it a `name`, a `description` and an `execute`, sync or async.
-
-    `parameters` is the JSON Schema of the arguments; without it, they are read from the hints and the docstring of
-    `execute`. `timeout`, `retries`, `approval` and `sequential` are those of `Tool`. Tools are objects of the class.
-    """
-
-    name: str = ""
-    description: str = ""
-    parameters: Mapping[str, Any] | None = None
-    timeout: float | None = None
-    retries: int = 0
-    approval: Approval = False
-    sequential: bool = False
-
-    @abstractmethod
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
-        # No docstring: it would become the description of every tool that has none.
-        raise NotImplementedError
-
-
-def is_class_based(tool: object) -> TypeGuard[ExecutedTool]:
-    """Return whether something is an object with a `name` and an `execute`, as those of `BaseTool` are."""
-    if isinstance(tool, (type, Tool)) or inspect.isroutine(tool):
-        return False
-    return isinstance(getattr(tool, "name", None), str) and callable(getattr(tool, "execute", None))
-
-
-def _of_object(tool: Any) -> Tool:
-    settings = {key: getattr(tool, key, getattr(BaseTool, key)) for key in _SETTINGS}
-    name = tool.name or type(tool).__name__
-    given = _Given(check_name("A tool", name), getattr(tool, "description", None), getattr(tool, "parameters", None))
-    found = _deferred(tool.execute, given, **settings)
-    found.definition  # noqa: B018 (what is wrong with it is said here)
-    return found
-
-
-_SETTINGS = ("timeout", "retries", "approval", "sequential")
