@@ -13,9 +13,11 @@ from abstractllm.schema import dialect_of, line_of_error, problem_of, without_nu
 from abstractllm.tools.callables import Callee, context_parameter, look_into
 from abstractllm.tools.making import checked_schema, subject_of
 from abstractllm.tools.remembering import Remembered
+from abstractllm.tools.signatures import Taken, taken_by
 from abstractllm.types import ToolDefinition
 
-_PLAINER = {"missing": "is missing", "extra_forbidden": "is not one of the parameters"}
+_MISSING, _UNKNOWN = "is missing", "is not one of the parameters"
+_PLAINER = {"missing": _MISSING, "extra_forbidden": _UNKNOWN}
 """What some kinds of pydantic's errors say here."""
 
 
@@ -56,25 +58,37 @@ def _without_nulls(definition: ToolDefinition, arguments: Mapping[str, Any]) -> 
 class Reader:
     """How arguments of the tool `name` are read: by what is known of its function, or by a validator of its schema.
 
-    `context` is the parameter of the function that is not the model's to give.
+    `context` is the parameter of the function that is not the model's to give. `taken` is what the function of a
+    schema that was written by hand takes: such a schema may allow what would fail there.
     """
 
     name: str
-    callee: Callee | None
-    validator: Any
-    context: str | None
+    callee: Callee | None = None
+    validator: Any = None
+    context: str | None = None
+    taken: Taken | None = None
 
     def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return keyword arguments. Raises ToolArgumentError."""
         if self.context is not None and self.context in arguments:
-            raise ToolArgumentError(self.name, [f"{self.context}: {_PLAINER['extra_forbidden']}"])
+            raise ToolArgumentError(self.name, [f"{self.context}: {_UNKNOWN}"])
         if self.callee is not None:
             return _coerced(self.name, self.callee, arguments)
         values = dict(arguments)
         problems = [problem_of(error) for error in self.validator.iter_errors(values)]
+        problems = sorted(problems) or _untakeable(self.taken, values)
         if problems:
-            raise ToolArgumentError(self.name, sorted(problems))
+            raise ToolArgumentError(self.name, problems)
         return values
+
+
+def _untakeable(taken: Taken | None, values: Mapping[str, Any]) -> list[str]:
+    """Return what a function would not take of values that fit the schema, one line each."""
+    if taken is None:
+        return []
+    unknown = set() if taken.names is None else values.keys() - taken.names
+    missing = taken.needed - values.keys()
+    return [f"{one}: {_MISSING}" for one in sorted(missing)] + [f"{one}: {_UNKNOWN}" for one in sorted(unknown)]
 
 
 def _coerced(tool: str, callee: Callee, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,13 +105,16 @@ def _coerced(tool: str, callee: Callee, arguments: Mapping[str, Any]) -> dict[st
 def _reader(definition: ToolDefinition) -> Reader:
     callee = _own_callee(definition)
     if callee is not None:
-        return Reader(definition.name, callee, None, callee.context)
+        return Reader(definition.name, callee, context=callee.context)
     from referencing import Registry
 
     schema = checked_schema(definition.name, definition.parameters)
     validator = dialect_of("tools", subject_of(definition.name), schema)(schema, registry=Registry())
-    context = None if definition.function is None else context_parameter(definition.name, definition.function)
-    return Reader(definition.name, None, validator, context)
+    function = definition.function
+    if function is None:
+        return Reader(definition.name, validator=validator)
+    context = context_parameter(definition.name, function)
+    return Reader(definition.name, None, validator, context, taken_by(function, context))
 
 
 reader_of = Remembered(_reader)

@@ -12,7 +12,7 @@ from typing import Any
 from abstractllm.errors import did_you_mean
 from abstractllm.schema import check_sound
 from abstractllm.tools.callables import context_parameter, description_of, look_into
-from abstractllm.tools.signatures import bad
+from abstractllm.tools.signatures import bad, check_fit
 from abstractllm.types import ToolDefinition
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -43,7 +43,9 @@ def define(
         text = description or callee.description
         return ToolDefinition(name, text, copy.deepcopy(dict(callee.schema)), function), callee.context
     found = checked("A tool", name, description or description_of(name, function), parameters)
-    return replace(found, function=function), context_parameter(name, function)
+    context = context_parameter(name, function)
+    check_fit(name, found.parameters, function, context)
+    return replace(found, function=function), context
 
 
 # JSON Schemas.

@@ -12,7 +12,8 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from inspect import Parameter
 from types import SimpleNamespace
 from typing import Any
@@ -57,10 +58,52 @@ def named(name: str, function: Callable[..., Any], signature: inspect.Signature)
             raise bad(f"The tool {name!r} takes *{one.name}, and models give arguments by name; take a list instead.")
         if one.kind is Parameter.POSITIONAL_ONLY:
             raise bad(f"The tool {name!r} takes {one.name!r} by position alone; remove the '/' from its signature.")
-        if number == 0 and one.name in ("self", "cls") and one.annotation is Parameter.empty:
-            raise bad(f"The tool {name!r} is a method without its object; pass it from an object, as in obj.{name}.")
+        if number == 0:
+            _check_bound(name, one)
         if one.kind is not Parameter.VAR_KEYWORD and one.name not in bound:
             yield one
+
+
+def _check_bound(name: str, first: Parameter | None) -> None:
+    if first is not None and first.name in ("self", "cls") and first.annotation is Parameter.empty:
+        raise bad(f"The tool {name!r} is a method without its object; pass it from an object, as in obj.{name}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The names that a function takes when it is called by name, None for any, and those that it cannot do without."""
+
+    names: frozenset[str] | None
+    needed: frozenset[str]
+
+
+def taken_by(function: Callable[..., Any], context: str | None) -> Taken | None:
+    """Return what a function takes beside its context; None where it does not tell, or not by its signature."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError, NameError):
+        return None
+    takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in parameters)
+    given = [one for one in parameters if one.name != context and one.kind not in _MANY]
+    named = frozenset(one.name for one in given if one.kind is not Parameter.POSITIONAL_ONLY)
+    return Taken(None if takes_any else named, frozenset(one.name for one in given if one.default is Parameter.empty))
+
+
+_MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+
+def check_fit(name: str, schema: Mapping[str, Any], function: Callable[..., Any], context: str | None) -> None:
+    """Refuse a schema that was written by hand and does not fit the function of the tool `name`."""
+    taken, properties = taken_by(function, context), schema.get("properties", {})
+    if context is not None and context in properties:
+        raise bad(f"The parameters of the tool {name!r} have {context!r}, its context, which no model can give.")
+    if taken is None:
+        return
+    _check_bound(name, next(iter(inspect.signature(function).parameters.values()), None))
+    for one in sorted(set() if taken.names is None else properties.keys() - taken.names):
+        raise bad(f"The parameters of the tool {name!r} have {one!r}, which its function does not take; add it there.")
+    for one in sorted(taken.needed - properties.keys() - set(schema.get("required", ()))):
+        raise bad(f"The function of the tool {name!r} needs {one!r}, which its parameters do not have; add it there.")
 
 
 def injected_parameter(name: str, hints: dict[str, Any]) -> str | None:

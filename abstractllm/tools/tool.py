@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, overload
 
@@ -17,7 +17,6 @@ from abstractllm.errors import InvalidParameterError, ToolArgumentError, shown
 from abstractllm.tools.arguments import validate_arguments
 from abstractllm.tools.callables import callable_name, context_parameter
 from abstractllm.tools.classes import (
-    SETTINGS,
     Approval,
     description_of_class,
     is_class_based,
@@ -25,7 +24,7 @@ from abstractllm.tools.classes import (
     settings_of,
 )
 from abstractllm.tools.making import check_name, checked, define
-from abstractllm.tools.signatures import bad
+from abstractllm.tools.signatures import bad, check_fit
 from abstractllm.types import ToolDefinition
 
 if TYPE_CHECKING:
@@ -95,8 +94,9 @@ class Tool(Generic[P, R]):
         found = checked("A Tool", definition.name, definition.description, definition.parameters)
         if found.parameters != definition.parameters or definition.function is not self.function:
             object.__setattr__(self, "definition", replace(found, function=self.function))
-        if self.context is None:
-            object.__setattr__(self, "context", context_parameter(definition.name, self.function))
+        context = self.context or context_parameter(definition.name, self.function)
+        check_fit(definition.name, found.parameters, self.function, context)
+        object.__setattr__(self, "context", context)
 
     if not TYPE_CHECKING:
 
@@ -121,8 +121,8 @@ class Tool(Generic[P, R]):
     def is_async(self) -> bool:
         """Whether the function is a coroutine function, or something that calls one."""
         function: Any = self.function
-        while isinstance(function, functools.partial):
-            function = function.func
+        while isinstance(function, (functools.partial, Tool)):
+            function = function.func if isinstance(function, functools.partial) else function.function
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
     @property
@@ -147,7 +147,7 @@ class Tool(Generic[P, R]):
         if not hasattr(type(self.function), "__get__"):
             return self
         bound = self.function.__get__(instance, owner)
-        return self if bound is self.function else _copied(self, function=bound)
+        return self if bound is self.function else _bound(self, bound)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -212,10 +212,11 @@ def deferred(function: Callable[..., Any], given: Given, **settings: Any) -> Too
     return _filled(function=function, _given=given, **values)
 
 
-def _copied(tool: Tool, **changed: Any) -> Tool:
-    """Return a tool with other values in some slots; what is not known of it yet still is not."""
-    slots = ("function", "_given", *SETTINGS) if tool._given else tuple(one.name for one in fields(tool))
-    return _filled(**{name: getattr(tool, name) for name in slots} | changed)
+def _bound(tool: Tool, function: Callable[..., Any]) -> Tool:
+    """Return a tool with the function of another bound to an object; what nobody asked for so far is still open."""
+    if tool._given is None:
+        return replace(tool, definition=replace(tool.definition, function=function), function=function)
+    return _filled(function=function, _given=tool._given, **settings_of(tool))
 
 
 def _filled(**values: Any) -> Tool:
