@@ -8,10 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from abstractllm.agent import (
+        Agent as Agent,
+        Answer as Answer,
+        Limits as Limits,
+        Reply as Reply,
+        Result as Result,
+        Run as Run,
+    )
     from abstractllm.batch import BatchItem as BatchItem, BatchProgress as BatchProgress
     from abstractllm.capabilities import Capabilities as Capabilities, ModelCapability as ModelCapability
     from abstractllm.errors import (
         AbstractLLMError as AbstractLLMError,
+        AgentError as AgentError,
         AuthenticationError as AuthenticationError,
         ConfigurationError as ConfigurationError,
         ContentFilterError as ContentFilterError,
@@ -34,8 +43,10 @@ if TYPE_CHECKING:
         QueueFullError as QueueFullError,
         QuotaExceededError as QuotaExceededError,
         RequestTimeoutError as RequestTimeoutError,
+        RunLimitError as RunLimitError,
         SpentQuotaError as SpentQuotaError,
         ToolArgumentError as ToolArgumentError,
+        ToolError as ToolError,
         UnsupportedFeatureError as UnsupportedFeatureError,
         UnsupportedModelError as UnsupportedModelError,
         UnsupportedOperationError as UnsupportedOperationError,
@@ -78,6 +89,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AbstractLLMError",
     "AbstractLLMInterface",
+    "Agent",
+    "AgentError",
+    "Answer",
     "AsyncResponseStream",
     "AuthenticationError",
     "BaseTool",
@@ -99,6 +113,7 @@ __all__ = [
     "IncompleteOutputError",
     "InvalidParameterError",
     "InvalidRequestError",
+    "Limits",
     "MemoryLimitError",
     "Message",
     "MissingDependencyError",
@@ -115,8 +130,12 @@ __all__ = [
     "QueueFullError",
     "QuotaExceededError",
     "Regex",
+    "Reply",
     "RequestTimeoutError",
     "ResponseStream",
+    "Result",
+    "Run",
+    "RunLimitError",
     "SpentQuotaError",
     "StopRun",
     "TextPart",
@@ -129,6 +148,7 @@ __all__ = [
     "ToolCallDelta",
     "ToolContext",
     "ToolDefinition",
+    "ToolError",
     "ToolRetry",
     "UnsupportedFeatureError",
     "UnsupportedModelError",
@@ -145,10 +165,12 @@ __all__ = [
 ]
 
 _PLACES = {
+    "abstractllm.agent": ("Agent", "Answer", "Limits", "Reply", "Result", "Run"),
     "abstractllm.batch": ("BatchItem", "BatchProgress"),
     "abstractllm.capabilities": ("Capabilities", "ModelCapability"),
     "abstractllm.errors": (
         "AbstractLLMError",
+        "AgentError",
         "AuthenticationError",
         "ConfigurationError",
         "ContentFilterError",
@@ -171,15 +193,17 @@ _PLACES = {
         "QueueFullError",
         "QuotaExceededError",
         "RequestTimeoutError",
+        "RunLimitError",
         "SpentQuotaError",
         "ToolArgumentError",
+        "ToolError",
         "UnsupportedFeatureError",
         "UnsupportedModelError",
         "UnsupportedOperationError",
         "UnsupportedProviderError",
     ),
-    "abstractllm.fallback": ("FallbackLLM",),
     "abstractllm.factory": ("create_llm",),
+    "abstractllm.fallback": ("FallbackLLM",),
     "abstractllm.interface": ("AbstractLLMInterface",),
     "abstractllm.parameters": ("ModelParameter",),
     "abstractllm.providers.http.fetching": ("fetch_file", "fetch_file_async"),

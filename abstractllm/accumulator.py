@@ -160,11 +160,12 @@ class ResponseAccumulator:
         if not built:
             return GenerateResponse(usage=self._spent)
         if self._spent is not None:
-            built[0] = replace(built[0], usage=_together(self._spent, built[0].usage))
+            built[0] = replace(built[0], usage=added(self._spent, built[0].usage))
         return built[0] if len(built) == 1 else replace(built[0], choices=tuple(built))
 
 
-def _together(one: Usage, other: Usage | None) -> Usage:
+def added(one: Usage, other: Usage | None) -> Usage:
+    """Return the counts of both together; `other` may not be known."""
     if other is None:
         return one
     return Usage(*(getattr(one, count.name) + getattr(other, count.name) for count in fields(Usage)))

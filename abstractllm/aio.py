@@ -266,6 +266,13 @@ class Portal:
         finally:
             self._stop(work)
 
+    def spawn(self, make: Callable[[], Coroutine[Any, Any, T]]) -> Job[T]:
+        """Start the coroutine that `make` returns on the portal's loop, and return at once."""
+        self.check()
+        work = _Work(make)
+        self._loop.call_soon_threadsafe(work.start)
+        return Job(self._loop, work)
+
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Have `callback`, which is quick, called on the portal's loop after so many seconds; never while it closes."""
         check_not_forked(self._pid)
@@ -328,6 +335,20 @@ class _Work(Generic[T]):
             self.outcome.set_exception(_cancelled())
         else:
             task.result()()
+
+
+class Job(Generic[T]):
+    """A coroutine that was started on the portal's loop; safe to use from any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: _Work[T]) -> None:
+        self.outcome = work.outcome
+        self._loop = loop
+        self._work = work
+
+    def cancel(self) -> None:
+        """Cancel it, if it still runs; never waits."""
+        if not self.outcome.done() and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._work.cancel)
 
 
 def _cancelled() -> UnsupportedOperationError:

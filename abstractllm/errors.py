@@ -26,6 +26,9 @@
     ├── GenerationError                 generating failed after it had begun
     │   ├── IncompleteOutputError       a constrained answer was cut off
     │   └── OutputValidationError       the answer does not have the form that was asked for
+    ├── AgentError                      a run of an agent cannot go on
+    │   ├── RunLimitError               it used up one of its limits
+    │   └── ToolError                   a tool failed, where that is not for the model to read
     ├── RequestTimeoutError             a deadline passed (also a TimeoutError)
     ├── MemoryLimitError                one request alone needs more memory than there may be (also a MemoryError)
     └── QueueFullError                  the waiting line is full
@@ -40,6 +43,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from abstractllm.agent.result import Result
     from abstractllm.types import GenerateResponse
 
 DISTRIBUTION = "abstractllm-mlx"
@@ -265,6 +269,28 @@ class IncompleteOutputError(GenerationError):
 
 class OutputValidationError(GenerationError):
     """The answer does not have the form that was asked for; `response` holds it."""
+
+
+class AgentError(AbstractLLMError):
+    """A run of an agent cannot go on."""
+
+    exit_code = 6
+
+
+class RunLimitError(AgentError):
+    """A run used up one of its limits. `result` is what it had come to."""
+
+    def __init__(self, message: str, *, result: Result[Any] | None = None, provider: str | None = None) -> None:
+        super().__init__(message, provider=provider)
+        self.result = result
+
+
+class ToolError(AgentError):
+    """A tool failed, where that ends the run. `tool` is its name, the cause what it raised."""
+
+    def __init__(self, tool: str, message: str, *, provider: str | None = None) -> None:
+        super().__init__(f"The tool {tool!r} failed: {message}", provider=provider)
+        self.tool = tool
 
 
 class RequestTimeoutError(AbstractLLMError, TimeoutError):

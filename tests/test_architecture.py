@@ -40,6 +40,7 @@ PLACES = {
     "msgspec": ("wire",),
     "pypdf": ("files",),
     "pydantic": ("tools", "schema"),
+    "pydantic_core": ("tools",),
     "pytest": ("testing",),
     "referencing": ("tools", "schema"),
     "rich": ("cli",),

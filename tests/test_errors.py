@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from abstractllm import errors
+from abstractllm.agent import Result
 from abstractllm.errors import AbstractLLMError, InvalidParameterError, ToolArgumentError, did_you_mean, shown
-from abstractllm.types import GenerateResponse
+from abstractllm.types import GenerateResponse, Usage
 
 
 def drawn_parents():
@@ -77,6 +78,10 @@ def test_a_tool_argument_error_lists_its_problems_in_lines():
     assert str(error).splitlines()[1:] == ["- a: is missing", "- b: is not a number"]
 
 
+def finished(text: str) -> Result:
+    return Result(text, text, (), (), Usage(), 1, "end")
+
+
 ARGUMENTS = {
     "parameter": st.text(),
     "context_window": st.integers(),
@@ -91,6 +96,7 @@ ARGUMENTS = {
     "retry_after": st.none() | st.floats(allow_nan=False),
     "response": st.none() | st.builds(GenerateResponse, st.text()),
     "limit": st.text(),
+    "result": st.none() | st.builds(finished, st.text()),
     "message": st.text(),
     "provider": st.none() | st.text(),
 }

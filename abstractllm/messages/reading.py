@@ -14,6 +14,8 @@ from abstractllm.messages.writing import UNTOLD_DOCUMENT
 from abstractllm.types import DocumentPart, ImagePart, Message, Part, Role, TextPart, ToolCall
 
 _ROLES: Mapping[str, Role] = {role: role for role in get_args(Role)} | {"developer": "system", "human": "user"}
+_KNOWN = get_args(Role)
+_TEXT = (str, type(None))
 
 
 def _bad(message: str) -> InvalidParameterError:
@@ -56,6 +58,8 @@ def _to_message(number: int, turn: object) -> Message:
 
 def _checked(number: int, turn: Message) -> Message:
     """Return a message that a user has built, with tuples where it has lists."""
+    if _is_plain(turn):
+        return turn
     if turn.role not in get_args(Role):
         raise _bad(f"messages[{number}] has the role {shown(turn.role)}; use one of {', '.join(get_args(Role))}.")
     if turn.content is None:
@@ -66,6 +70,23 @@ def _checked(number: int, turn: Message) -> Message:
     if (content, calls) == (turn.content, turn.tool_calls):
         return turn
     return replace(turn, content=content, tool_calls=calls)
+
+
+def _is_plain(turn: Message) -> bool:
+    """Whether a message is so simple that nothing can be wrong with it; each call checks a long history."""
+    return (
+        turn.role in _KNOWN
+        and type(turn.content) is str
+        and type(turn.name) in _TEXT
+        and type(turn.reasoning) in _TEXT
+        and type(turn.tool_call_id) in _TEXT
+        and type(turn.tool_calls) is tuple
+        and all(_is_sound(call) for call in turn.tool_calls)
+    )
+
+
+def _is_sound(call: object) -> bool:
+    return isinstance(call, ToolCall) and isinstance(call.name, str) and isinstance(call.id, str)
 
 
 def _text(number: int, holder: Mapping[str, Any], key: str) -> str | None:
@@ -166,7 +187,7 @@ def _calls(number: int, calls: object) -> tuple[ToolCall, ...]:
 
 
 def _call(number: int, call: object) -> ToolCall:
-    if isinstance(call, ToolCall) and isinstance(call.name, str) and isinstance(call.id, str):
+    if isinstance(call, ToolCall) and _is_sound(call):
         return call
     function: Any = call.get("function", call) if isinstance(call, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
