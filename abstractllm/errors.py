@@ -31,7 +31,10 @@
     │   └── ToolError                   a tool failed, where that is not for the model to read
     ├── RequestTimeoutError             a deadline passed (also a TimeoutError)
     ├── MemoryLimitError                one request alone needs more memory than there may be (also a MemoryError)
-    └── QueueFullError                  the waiting line is full
+    ├── QueueFullError                  the waiting line is full
+    └── SessionStoreError               what keeps sessions cannot be used: no database, newer, damaged, full, locked
+        ├── SessionNotFoundError        it has no session of this id
+        └── SessionConflictError        another writer was faster
 
 Messages say what happened and what to do next. Causes are chained. No message holds a key.
 """
@@ -313,3 +316,19 @@ class QueueFullError(AbstractLLMError):
     """The waiting line is full; try again later, or raise `max_queue`."""
 
     exit_code = 8
+
+
+class SessionStoreError(AbstractLLMError):
+    """What keeps sessions cannot be used: it is no database, of a newer version, damaged, full, or locked too long."""
+
+
+class SessionNotFoundError(SessionStoreError):
+    """The store has no session of this id."""
+
+
+class SessionConflictError(SessionStoreError):
+    """Another writer was faster. `length` is how many messages the session has now, None where the id was taken."""
+
+    def __init__(self, message: str, *, length: int | None = None, provider: str | None = None) -> None:
+        super().__init__(message, provider=provider)
+        self.length = length

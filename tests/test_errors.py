@@ -97,6 +97,7 @@ ARGUMENTS = {
     "response": st.none() | st.builds(GenerateResponse, st.text()),
     "limit": st.text(),
     "result": st.none() | st.builds(finished, st.text()),
+    "length": st.none() | st.integers(),
     "message": st.text(),
     "provider": st.none() | st.text(),
 }

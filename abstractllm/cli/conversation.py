@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 from abstractllm.cli.answers import Interrupted, Question, can_stream, show_answer
 from abstractllm.cli.options import ModelChoice
-from abstractllm.errors import FileProcessingError
 from abstractllm.files import read_files
-from abstractllm.messages import message_as_dict
+from abstractllm.session.files import save_conversation
 from abstractllm.types import Message, Part, TextPart
 
 
@@ -61,15 +58,7 @@ class Conversation:
 
     def save(self, path: str) -> None:
         """Write the conversation as JSON; its `messages` can be passed to `generate`. Raises FileProcessingError."""
-        described = {
-            "model": self.choice.spec,
-            "system": self.system,
-            "messages": [message_as_dict(turn) for turn in self.turns],
-        }
-        try:
-            Path(path).expanduser().write_text(json.dumps(described, ensure_ascii=False, indent=2) + "\n", "utf-8")
-        except OSError as error:
-            raise FileProcessingError(f"{path} cannot be written: {error.strerror}.", path=path) from error
+        save_conversation(path, self.turns, model=self.choice.spec, system=self.system)
 
     def close(self) -> None:
         """Close the model."""

@@ -1,8 +1,9 @@
 """Python values as JSON values and back, without loss. Knows no message.
 
 What JSON has stays as it is, so that plain data looks like itself. What JSON lacks is a dict of one tagged key:
-`{"$bytes": base64}`, `{"$float": "inf"}`, `{"$tuple": [...]}`, `{"$items": [[key, value], ...]}` for keys that are no
-strings, and `{"$dict": {...}}` around a dict that itself looks like one of these.
+`{"$bytes": base64}`, `{"$float": "inf"}`, `{"$int": hexadecimal}` for one of very many digits, `{"$tuple": [...]}`,
+`{"$items": [[key, value], ...]}` for keys that are no strings, and `{"$dict": {...}}` around a dict that itself looks
+like one of these.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import base64
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+_PLAIN_BITS = 2048
+"""Bits of an integer that every Python writes and reads in decimal digits, whatever limit is set for these."""
 
 
 def written_value(value: Any) -> Any:
@@ -26,8 +30,10 @@ def written_value(value: Any) -> Any:
 
 
 def _written(value: Any, place: str) -> Any:
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, str)):
         return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= _PLAIN_BITS else {"$int": hex(value)}
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, (bytes, bytearray)):
@@ -81,6 +87,7 @@ def _tag(value: Mapping[Any, Any]) -> str:
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "$bytes": lambda text: base64.b64decode(text, validate=True),
     "$float": float,
+    "$int": lambda text: int(text, 16),
     "$tuple": lambda items: tuple(_read(item) for item in items),
     "$items": lambda pairs: {_read(key): _read(item) for key, item in pairs},
     "$dict": lambda plain: {key: _read(item) for key, item in plain.items()},

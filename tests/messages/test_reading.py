@@ -70,7 +70,7 @@ json_like = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
-tags = st.sampled_from(["$bytes", "$float", "$tuple", "$items", "$dict", "$new", "a"])
+tags = st.sampled_from(["$bytes", "$float", "$int", "$tuple", "$items", "$dict", "$new", "a"])
 turn_like = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant", "tool", "system"]) | json_like},
     optional={
@@ -143,6 +143,7 @@ BAD = [
     ([{"role": "user", "content": "x", "provider_data": {"$new": 1}}], "key '\\$new', which is not known"),
     ([{"role": "user", "content": "x", "provider_data": {"$bytes": "%"}}], "provider_data that cannot be read"),
     ([{"role": "user", "content": "x", "provider_data": {"$items": 3}}], "not of the right type"),
+    ([{"role": "user", "content": "x", "provider_data": {"$int": 3}}], "not of the right type"),
     ([{"role": "user", "content": "x", "name": 3}], "name of type int"),
     ([{"role": "assistant", "tool_calls": 3}], "tool_calls of type int"),
     ([{"role": "assistant", "tool_calls": [{}]}], "without a function name"),

@@ -1,0 +1,65 @@
+"""One turn of a conversation: where its run's task comes from, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from abstractllm.agent.asked import Asked
+from abstractllm.agent.plan import Task
+from abstractllm.agent.result import Result
+from abstractllm.errors import InvalidParameterError
+from abstractllm.history import unanswered
+from abstractllm.interface import File
+from abstractllm.session.turnstile import Turnstile
+from abstractllm.types import Message
+
+
+class Turn:
+    """An `Occasion` on which a conversation goes on; its arguments but the first three are those of `Agent.run`."""
+
+    def __init__(
+        self,
+        turnstile: Turnstile,
+        past: Callable[[], tuple[Message, ...]],
+        keep: Callable[[Result[Any]], Awaitable[None]],
+        prompt: str | None,
+        files: Sequence[File],
+        deps: Any,
+        approvals: Mapping[str, bool | str] | None,
+    ) -> None:
+        self._turnstile = turnstile
+        self._past = past
+        self._keep = keep
+        if prompt is None and not unanswered(past()):
+            raise InvalidParameterError("prompt", "There is no prompt, and no call waits for approval; pass a prompt.")
+        self._prompt = prompt
+        self._files = tuple(files)
+        self._deps = deps
+        self._approvals = approvals
+        if prompt is not None:
+            self._asked(())  # what cannot be right is said at the call
+
+    def _asked(self, past: tuple[Message, ...]) -> Asked:
+        return Asked(self._prompt, past, self._deps, self._files, None, self._approvals)
+
+    async def begin(self) -> Task:
+        """Wait for the turns before this one."""
+        await self._turnstile.enter()
+        try:
+            return await self._asked(self._past()).begin()
+        except BaseException:
+            self._turnstile.leave()
+            raise
+
+    async def end(self, result: Result[Any] | None) -> None:
+        """Keep what was said, if there is something, and let the next turn begin."""
+        try:
+            if result is not None and _says_something(result):
+                await self._keep(result)
+        finally:
+            self._turnstile.leave()
+
+
+def _says_something(result: Result[Any]) -> bool:
+    return any(message.role != "user" for message in result.new_messages)
