@@ -71,7 +71,7 @@ class Reader:
     def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return keyword arguments. Raises ToolArgumentError."""
         if self.context is not None and self.context in arguments:
-            raise ToolArgumentError(self.name, [f"{self.context}: {_UNKNOWN}"])
+            raise ToolArgumentError(self.name, [*self._problems_beside(self.context, arguments), unknown(self.context)])
         if self.callee is not None:
             return _coerced(self.name, self.callee, arguments)
         values = dict(arguments)
@@ -81,14 +81,26 @@ class Reader:
             raise ToolArgumentError(self.name, problems)
         return values
 
+    def _problems_beside(self, context: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        try:
+            self.read({name: value for name, value in arguments.items() if name != context})
+        except ToolArgumentError as error:
+            return error.problems
+        return ()
+
+
+def unknown(parameter: str) -> str:
+    """Return what is said of an argument that a tool does not take from a model."""
+    return f"{parameter}: {_UNKNOWN}"
+
 
 def _untakeable(taken: Taken | None, values: Mapping[str, Any]) -> list[str]:
     """Return what a function would not take of values that fit the schema, one line each."""
     if taken is None:
         return []
-    unknown = set() if taken.names is None else values.keys() - taken.names
+    surplus = set() if taken.names is None else values.keys() - taken.names
     missing = taken.needed - values.keys()
-    return [f"{one}: {_MISSING}" for one in sorted(missing)] + [f"{one}: {_UNKNOWN}" for one in sorted(unknown)]
+    return [f"{one}: {_MISSING}" for one in sorted(missing)] + [unknown(one) for one in sorted(surplus)]
 
 
 def _coerced(tool: str, callee: Callee, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import dataclasses
 import functools
 import inspect
 import re
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from abstractllm.errors import InvalidParameterError
+from abstractllm.tools.docstrings import descriptions_in, documentation_of, parsed
 from abstractllm.tools.signatures import bad, hint_of, injected_parameter, named, signature_of
 
 if TYPE_CHECKING:
-    from docstring_parser import Docstring
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
@@ -53,15 +54,32 @@ class Callee:
 
         They are read as JSON, as pydantic reads strings as dates and the like in any case then.
         """
-        values = _read(self.model, arguments)
         if self.names is None:
-            return dict(arguments)
+            return _for_model(self.model, arguments)
+        values = _read(self.model, arguments)
         present = {
             name: getattr(values, key)
             for name, key in self.names.items()
             if key in values.model_fields_set or name in self.own_defaults
         }
         return present | (values.model_extra or {})
+
+
+def _for_model(model: type[BaseModel], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model takes to make an object of itself: the arguments as they are, or as read from JSON.
+
+    A strict model takes a string as a date only from JSON.
+    """
+    from pydantic import ValidationError
+
+    given = dict(arguments)
+    try:
+        model.model_validate(given)
+    except ValidationError:
+        values = _read(model, given)
+        fields = {key: name for name, one in model.model_fields.items() for key in (name, one.alias)}
+        return {key: getattr(values, fields[key]) if key in fields else value for key, value in given.items()}
+    return given
 
 
 def _read(model: type[BaseModel], arguments: Mapping[str, Any]) -> BaseModel:
@@ -104,7 +122,7 @@ def look_into(name: str, function: Callable[..., Any]) -> Callee:
 
     Raises InvalidParameterError where its arguments cannot be given by name or have no JSON Schema.
     """
-    documentation = _documentation(function)
+    documentation = documentation_of(function)
     if _is_model(function):
         return _model_callee(name, function, documentation)
     key, bound = getattr(function, "__func__", function), isinstance(function, MethodType)
@@ -116,11 +134,6 @@ def look_into(name: str, function: Callable[..., Any]) -> Callee:
     if known is None or known.documentation != documentation:
         known = kinds[bound] = _function_callee(name, function, documentation)
     return known
-
-
-def description_of(name: str, function: Callable[..., Any]) -> str:
-    """Return what the docstring of the tool `name` says about the whole."""
-    return (_parsed(name, _documentation(function)).description or "").strip()
 
 
 def context_parameter(name: str, function: Callable[..., Any]) -> str | None:
@@ -144,26 +157,26 @@ def _is_model(function: object) -> bool:
 
 
 def _model_callee(name: str, model: Any, documentation: str) -> Callee:
-    parsed = _parsed(name, documentation)
+    text = parsed(name, documentation)
     schema = _schema(name, model)
-    described = _descriptions(parsed)
+    described = descriptions_in(text)
     for key, part in schema["properties"].items():
         if key in described:
             part.setdefault("description", described[key])
-    return Callee(documentation, (parsed.description or "").strip(), schema, model)
+    return Callee(documentation, (text.description or "").strip(), schema, model)
 
 
 def _function_callee(name: str, function: Callable[..., Any], documentation: str) -> Callee:
     from pydantic import ConfigDict, create_model
 
-    parsed = _parsed(name, documentation)
+    text = parsed(name, documentation)
     signature = signature_of(name, function)
     takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in signature.parameters.values())
     taken = list(named(name, function, signature))
     hints = {one.name: hint_of(name, function, one) for one in taken}
     context = injected_parameter(name, hints)
     given = [one for one in taken if one.name != context]
-    described = _descriptions(parsed)
+    described = descriptions_in(text)
     fields: dict[str, Any] = {
         f"p{number}": _field(one, hints[one.name], described.get(one.name), function)
         for number, one in enumerate(given)
@@ -172,50 +185,13 @@ def _function_callee(name: str, function: Callable[..., Any], documentation: str
     model = _with_pydantic(name, lambda: create_model("Arguments", __config__=config, **fields))
     return Callee(
         documentation,
-        (parsed.description or "").strip(),
+        (text.description or "").strip(),
         _schema(name, model),
         model,
         {one.name: key for one, key in zip(given, fields, strict=True)},
         frozenset(one.name for one in given if _is_field(one.default)),
         context,
     )
-
-
-# Docstrings.
-
-
-def _documentation(function: Callable[..., Any]) -> str:
-    """Return the docstring that a callable's author wrote, or an empty string."""
-    if isinstance(function, functools.partial):
-        return _documentation(function.func)
-    if isinstance(function, type):
-        made = dataclasses.is_dataclass(function) and (function.__doc__ or "").startswith(f"{function.__name__}(")
-        return "" if made else inspect.cleandoc(function.__doc__ or "")
-    if inspect.isroutine(function):
-        return inspect.getdoc(function) or ""
-    return inspect.getdoc(type(function).__call__) or inspect.cleandoc(type(function).__doc__ or "")
-
-
-def _parsed(name: str, documentation: str) -> Docstring:
-    from docstring_parser import ParseError, parse
-
-    try:
-        return parse(documentation)
-    except ParseError as error:
-        raise bad(f"The docstring of the tool {name!r} cannot be read; correct it: {error}") from error
-
-
-def _descriptions(documentation: Docstring) -> dict[str, str]:
-    """Return the description of each parameter or attribute; NumPy's style may name several at once."""
-    return {
-        name.strip().lstrip("*"): one.description.strip()
-        for one in documentation.params
-        if one.description and one.description.strip()
-        for name in one.arg_name.split(",")
-    }
-
-
-# Pydantic.
 
 
 def _is_field(default: object) -> bool:
@@ -228,7 +204,7 @@ def _field(parameter: Parameter, hint: Any, described: str | None, function: obj
     """Return the hint and the field of pydantic that stand for a parameter."""
     from pydantic import Field
 
-    description = _annotated_description(hint) or described
+    description, hint = _annotated_description(hint) or described, _listed(hint)
     if _is_field(parameter.default):
         description = parameter.default.description or description
         hint = Annotated[hint, parameter.default]
@@ -270,9 +246,18 @@ def _annotated_description(hint: Any) -> str | None:
     return None
 
 
+def _listed(hint: Any) -> Any:
+    """Return a hint with lists in place of iterables, whose items pydantic would check when they are iterated over."""
+    if typing.get_origin(hint) is Iterable:
+        return list[typing.get_args(hint)[0]]  # type: ignore[misc]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.Union[tuple(_listed(one) for one in typing.get_args(hint))]  # noqa: UP007
+    return list[Any] if hint is Iterable else hint
+
+
 def _takes_none(hint: Any) -> bool:
     plain = hint.__origin__ if hasattr(hint, "__metadata__") else hint
-    return plain is Any or plain is None or type(None) in typing.get_args(plain)
+    return plain in (Any, object, None) or type(None) in typing.get_args(plain)
 
 
 def _with_pydantic(name: str, make: Callable[[], T]) -> T:

@@ -11,7 +11,8 @@ from typing import Any
 
 from abstractllm.errors import did_you_mean
 from abstractllm.schema import check_sound
-from abstractllm.tools.callables import context_parameter, description_of, look_into
+from abstractllm.tools.callables import context_parameter, look_into
+from abstractllm.tools.docstrings import description_of
 from abstractllm.tools.signatures import bad, check_fit
 from abstractllm.types import ToolDefinition
 

@@ -28,8 +28,8 @@ class Injected:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
-        """Refuse to be part of another type. Raises TypeError."""
-        raise TypeError(f"a {cls.__name__} can only be a parameter by itself")
+        """Tell pydantic that objects of the class are as they are; they have no JSON Schema anywhere."""
+        return {"type": "is-instance", "cls": cls}
 
 
 def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:

@@ -14,7 +14,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, overload
 
 from abstractllm.errors import InvalidParameterError, ToolArgumentError, shown
-from abstractllm.tools.arguments import validate_arguments
+from abstractllm.tools.arguments import unknown, validate_arguments
 from abstractllm.tools.callables import callable_name, context_parameter
 from abstractllm.tools.classes import (
     Approval,
@@ -157,10 +157,10 @@ class Tool(Generic[P, R]):
 
         Raises ToolArgumentError, which lists everything that is wrong in one line each.
         """
-        context = self.context
-        if context is not None and context in given:
-            raise ToolArgumentError(self.name, [f"{context}: is not one of the parameters"])
-        return validate_arguments(self.definition, given)
+        values = validate_arguments(self.definition, given)
+        if self.context is not None and self.context in values:  # a context that has no hint is known here alone
+            raise ToolArgumentError(self.name, [unknown(self.context)])
+        return values
 
     @classmethod
     def of(cls, tool: ToolLike) -> Tool:
