@@ -71,7 +71,9 @@ class Reader:
     def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return keyword arguments. Raises ToolArgumentError."""
         if self.context is not None and self.context in arguments:
-            raise ToolArgumentError(self.name, [*self._problems_beside(self.context, arguments), unknown(self.context)])
+            raise ToolArgumentError(
+                self.name, [*self._problems_beside(self.context, arguments), _unknown(self.context)]
+            )
         if self.callee is not None:
             return _coerced(self.name, self.callee, arguments)
         values = dict(arguments)
@@ -89,7 +91,7 @@ class Reader:
         return ()
 
 
-def unknown(parameter: str) -> str:
+def _unknown(parameter: str) -> str:
     """Return what is said of an argument that a tool does not take from a model."""
     return f"{parameter}: {_UNKNOWN}"
 
@@ -100,7 +102,7 @@ def _untakeable(taken: Taken | None, values: Mapping[str, Any]) -> list[str]:
         return []
     surplus = set() if taken.names is None else values.keys() - taken.names
     missing = taken.needed - values.keys()
-    return [f"{one}: {_MISSING}" for one in sorted(missing)] + [unknown(one) for one in sorted(surplus)]
+    return [f"{one}: {_MISSING}" for one in sorted(missing)] + [_unknown(one) for one in sorted(surplus)]
 
 
 def _coerced(tool: str, callee: Callee, arguments: Mapping[str, Any]) -> dict[str, Any]:

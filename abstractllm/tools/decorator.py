@@ -67,7 +67,9 @@ def tool(
 
     def decorated(function: Callable[..., Any]) -> Tool:
         _check_function(function)
-        given = Given(check_name(_PLACE, name or callable_name(_PLACE, function)), description, parameters)
+        given = Given(
+            check_name(_PLACE, callable_name(_PLACE, function) if name is None else name), description, parameters
+        )
         return deferred(function, given, timeout=timeout, retries=retries, approval=approval, sequential=sequential)
 
     check_settings(timeout, retries, approval, sequential)

@@ -32,6 +32,12 @@ def check_name(place: str, name: object) -> str:
     )
 
 
+def _check_description(name: str, description: object) -> str:
+    if isinstance(description, str):
+        return description
+    raise bad(f"The description of the tool {name!r} is a {type(description).__name__}; it must be a string.")
+
+
 def define(
     function: Callable[..., Any], name: str, description: str | None, parameters: Mapping[str, Any] | None
 ) -> tuple[ToolDefinition, str | None]:
@@ -41,9 +47,9 @@ def define(
     """
     if parameters is None:
         callee = look_into(name, function)
-        text = description or callee.description
+        text = callee.description if description is None else _check_description(name, description)
         return ToolDefinition(name, text, copy.deepcopy(dict(callee.schema)), function), callee.context
-    found = checked("A tool", name, description or description_of(name, function), parameters)
+    found = checked("A tool", name, description_of(name, function) if description is None else description, parameters)
     context = context_parameter(name, function)
     check_fit(name, found.parameters, function, context)
     return replace(found, function=function), context
@@ -75,9 +81,8 @@ def _check_keys(place: str, tool: Mapping[str, Any]) -> None:
 def checked(place: str, name: object, description: object, parameters: object) -> ToolDefinition:
     """Return a definition of parts that came from outside."""
     name = check_name(place, name)
-    if description is not None and not isinstance(description, str):
-        raise bad(f"The description of the tool {name!r} is a {type(description).__name__}; it must be a string.")
-    return ToolDefinition(name, description or "", checked_schema(name, {} if parameters is None else parameters))
+    text = "" if description is None else _check_description(name, description)
+    return ToolDefinition(name, text, checked_schema(name, {} if parameters is None else parameters))
 
 
 def checked_schema(name: str, schema: object) -> dict[str, Any]:

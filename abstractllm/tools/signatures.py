@@ -152,7 +152,7 @@ def hint_of(name: str, function: Callable[..., Any], parameter: Parameter) -> An
     try:
         hint = typing.get_type_hints(holder, outer, inner, include_extras=True)[parameter.name]
     except Exception as error:  # the hint is an expression of the tool's author, and may raise anything
-        known = _roughly(parameter.annotation, outer, inner)
+        known = _roughly(holder, parameter.name, outer, inner)
         if known is not None and _is_injected(name, parameter.name, known):
             return known
         raise bad(
@@ -162,19 +162,34 @@ def hint_of(name: str, function: Callable[..., Any], parameter: Parameter) -> An
     return hint.type if isinstance(hint, dataclasses.InitVar) else hint
 
 
+class _Unknown(type):
+    """Makes a class that stands for a name nobody knows, and for what is found in it."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):  # which Python and typing ask for
+            raise AttributeError(name)
+        return cls
+
+    def __getitem__(cls, item: object) -> Any:
+        return cls
+
+
+class _Anything(metaclass=_Unknown):
+    pass
+
+
 class _Names(dict[str, Any]):
     """Names in a hint, where unknown ones stand for anything."""
 
     def __missing__(self, name: str) -> Any:
-        return Any
+        return _Anything
 
 
-def _roughly(annotation: object, outer: dict[str, Any], inner: dict[str, Any]) -> Any:
+def _roughly(holder: object, parameter: str, outer: dict[str, Any], inner: dict[str, Any]) -> Any:
     """Return what a hint says when unknown names stand for anything; None where that is no hint either."""
-    if not isinstance(annotation, str):
-        return None
+    names = _Names({**vars(builtins), **outer, **inner})
     try:
-        return eval(annotation, {}, _Names({**vars(builtins), **outer, **inner}))
+        return typing.get_type_hints(holder, {}, names, include_extras=True)[parameter]
     except Exception:  # as above
         return None
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, overload
 
-from abstractllm.errors import InvalidParameterError, ToolArgumentError, shown
-from abstractllm.tools.arguments import unknown, validate_arguments
+from abstractllm.errors import InvalidParameterError, shown
+from abstractllm.tools.arguments import validate_arguments
 from abstractllm.tools.callables import callable_name, context_parameter
 from abstractllm.tools.classes import (
     Approval,
@@ -70,7 +70,7 @@ class Tool(Generic[P, R]):
     `retries` says how often the function is called again after an exception, before the model is told of it.
     `approval` says whether a person must agree to a call: always, never, or as the function says of a call.
     A `sequential` tool runs alone, with no other call of the turn at the same time. `context` is the parameter that
-    takes the `ToolContext`, if the function has one.
+    takes the `ToolContext`, found by its hint; None where there is none.
 
     Calling a tool calls its function. Tools are compared by identity.
 
@@ -83,7 +83,7 @@ class Tool(Generic[P, R]):
     retries: int = 0
     approval: Approval = False
     sequential: bool = False
-    context: str | None = None
+    context: str | None = field(default=None, init=False)
     _given: Given | None = field(default=None, init=False, repr=False)
 
     __doc__ = _Documentation(__doc__)
@@ -94,7 +94,7 @@ class Tool(Generic[P, R]):
         found = checked("A Tool", definition.name, definition.description, definition.parameters)
         if found.parameters != definition.parameters or definition.function is not self.function:
             object.__setattr__(self, "definition", replace(found, function=self.function))
-        context = self.context or context_parameter(definition.name, self.function)
+        context = context_parameter(definition.name, self.function)
         check_fit(definition.name, found.parameters, self.function, context)
         object.__setattr__(self, "context", context)
 
@@ -104,6 +104,8 @@ class Tool(Generic[P, R]):
             """Find out what nobody asked for so far: Python asks here for slots that are empty."""
             if name == "__qualname__":  # in the body of a class it would be the name of the class
                 return getattr(self.function, name, self.name)
+            if name == "__isabstractmethod__":
+                return getattr(self.function, name, False)
             if name not in ("definition", "context"):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             given = self._given
@@ -157,10 +159,7 @@ class Tool(Generic[P, R]):
 
         Raises ToolArgumentError, which lists everything that is wrong in one line each.
         """
-        values = validate_arguments(self.definition, given)
-        if self.context is not None and self.context in values:  # a context that has no hint is known here alone
-            raise ToolArgumentError(self.name, [unknown(self.context)])
-        return values
+        return validate_arguments(self.definition, given)
 
     @classmethod
     def of(cls, tool: ToolLike) -> Tool:
