@@ -66,6 +66,12 @@ if TYPE_CHECKING:
         register_provider as register_provider,
     )
     from abstractllm.schema import Grammar as Grammar, Regex as Regex
+    from abstractllm.session import (
+        Session as Session,
+        SessionInfo as SessionInfo,
+        SessionStore as SessionStore,
+        SQLiteStore as SQLiteStore,
+    )
     from abstractllm.streams import AsyncResponseStream as AsyncResponseStream, ResponseStream as ResponseStream
     from abstractllm.tools.classes import BaseTool as BaseTool
     from abstractllm.tools.context import StopRun as StopRun, ToolContext as ToolContext, ToolRetry as ToolRetry
@@ -139,8 +145,12 @@ __all__ = [
     "Result",
     "Run",
     "RunLimitError",
+    "SQLiteStore",
+    "Session",
     "SessionConflictError",
+    "SessionInfo",
     "SessionNotFoundError",
+    "SessionStore",
     "SessionStoreError",
     "SpentQuotaError",
     "StopRun",
@@ -218,6 +228,7 @@ _PLACES = {
     "abstractllm.providers.http.fetching": ("fetch_file", "fetch_file_async"),
     "abstractllm.registry": ("ProviderInfo", "list_providers", "register_provider"),
     "abstractllm.schema": ("Grammar", "Regex"),
+    "abstractllm.session": ("SQLiteStore", "Session", "SessionInfo", "SessionStore"),
     "abstractllm.streams": ("AsyncResponseStream", "ResponseStream"),
     "abstractllm.tools.classes": ("BaseTool",),
     "abstractllm.tools.context": ("StopRun", "ToolContext", "ToolRetry"),

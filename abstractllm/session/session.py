@@ -149,7 +149,8 @@ class Session:
     def load(cls, path: str | Path, llm: AbstractLLMInterface | Agent[Any, Any] | str, **settings: Any) -> Session:
         """Return a session that goes on with a conversation that was saved. Raises FileProcessingError."""
         saved = load_conversation(path)
-        return cls(llm, messages=saved.messages, **({"id": saved.metadata.get("id")} | settings))
+        given: dict[str, Any] = {"messages": saved.messages, "id": saved.metadata.get("id"), **settings}
+        return cls(llm, **given)
 
     def close(self) -> None:
         """Close the models that were made here from config strings."""
