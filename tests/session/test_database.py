@@ -1,100 +1,24 @@
 """One SQLite file and many threads and processes, some of which are killed."""
 
-import itertools
-import random
 import sqlite3
-import subprocess
-import sys
-from collections import Counter
 
 import pytest
 
 from abstractllm.errors import UnsupportedOperationError
 from abstractllm.session.database import Database
 from abstractllm.session.store import SQLiteStore
-from abstractllm.types import Message, ToolCall
 
-WRITERS, TURNS, KILLS = 8, 1000, 12
-
-WRITER = """
-import sys
-from abstractllm.session.store import SQLiteStore
-from abstractllm.types import Message, ToolCall
-
-path, id, name, first, last = sys.argv[1:]
-store = SQLiteStore(path)
-for number in range(int(first), int(last)):
-    label = f"{name} {number}"
-    call = ToolCall(label, "f", {"text": "x" * 300})
-    turn = [Message("user", label), Message("assistant", "", tool_calls=(call,)), Message("tool", label)]
-    store.append(id, turn)
-    print(label, flush=True)
-"""
+from .writers import Programs, check_no_turn_is_lost, check_whole
 
 
 @pytest.fixture
 def begin(package):
-    """Start a program that finds the package; its standard output is a pipe."""
-    started = []
-
-    def start(program, *arguments):
-        prelude = f"import sys; sys.path.insert(0, {str(package.parent)!r})\n"
-        command = [sys.executable, "-c", prelude + program, *map(str, arguments)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def kill_again_and_again(begin, path, id):
-    """Run a writer that is killed at random moments and begun anew until it has written all; return what it told."""
-    told, moments = [], random.Random(7)
-    for life in range(KILLS):
-        process = begin(WRITER, path, id, f"killed-{life}", len(told), TURNS)
-        before_kill = moments.randrange(2, TURNS // KILLS)
-        told += [line.strip() for line in itertools.islice(process.stdout, before_kill)]
-        process.kill()
-        told += process.stdout.read().splitlines()
-    process = begin(WRITER, path, id, "last", len(told), TURNS)
-    return told + process.stdout.read().splitlines()
-
-
-def check_whole(path):
-    other = sqlite3.connect(path)
-    assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    other.close()
+    with Programs(package) as programs:
+        yield programs
 
 
 def test_no_turn_is_lost_where_one_of_many_writers_is_killed(begin, tmp_path):
-    path = tmp_path / "s.db"
-    with SQLiteStore(path) as store:
-        ids = [store.create("shared"), store.create("other")]
-        writers = [begin(WRITER, path, ids[number % 2], number, 0, TURNS) for number in range(1, WRITERS)]
-        told = kill_again_and_again(begin, path, ids[0])
-        outputs = [writer.stdout.read().splitlines() for writer in writers]
-        assert [writer.wait() for writer in writers] == [0] * (WRITERS - 1)
-        assert [len(output) for output in outputs] == [TURNS] * (WRITERS - 1)
-        kept = [turn for id in ids for turn in split(store.messages(id))]
-    check_whole(path)
-    assert len(told) == TURNS
-    assert all(count == 1 for count in Counter(kept).values())
-    assert set(itertools.chain(told, *outputs)) <= set(kept)
-    assert len(kept) - WRITERS * TURNS <= KILLS  # written, and killed before it could be told
-
-
-def split(messages):
-    """Return the label of each turn, after a look that it is whole: no message of another between its own."""
-    assert len(messages) % 3 == 0
-    for number in range(0, len(messages), 3):
-        label = messages[number].text
-        call = ToolCall(label, "f", {"text": "x" * 300})
-        turn = (Message("user", label), Message("assistant", "", tool_calls=(call,)), Message("tool", label))
-        assert messages[number : number + 3] == turn
-        yield label
+    check_no_turn_is_lost(begin, tmp_path / "s.db", turns=150, kills=5)
 
 
 OPENING = """
@@ -180,15 +104,15 @@ os.wait()
 """
 
 
-def test_a_child_goes_on_where_the_parent_has_closed_the_store(package, tmp_path):
-    """Were the parent's locks the child's as well, the parent would take the log away that the child writes to."""
-    prelude = f"import sys; sys.path.insert(0, {str(package.parent)!r})\n"
-    command = [sys.executable, "-c", prelude + LEFT_ALONE, str(tmp_path / "s.db")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "closed\n"
-        with SQLiteStore(tmp_path / "s.db") as store:
-            assert [message.text for message in store.messages("shared")] == ["with the parent"]
-        process.communicate("\n")
+def test_a_child_goes_on_where_the_parent_has_closed_the_store(begin, tmp_path):
+    """Were the parent's locks not renewed in the child, the parent would take the log away that the child writes to."""
+    process = begin(LEFT_ALONE, tmp_path / "s.db")
+    assert process.stdout.readline() == "closed\n"
+    with SQLiteStore(tmp_path / "s.db") as store:
+        assert [message.text for message in store.messages("shared")] == ["with the parent"]
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.wait() == 0
     with SQLiteStore(tmp_path / "s.db") as store:
         assert [message.text for message in store.messages("shared")] == ["with the parent", "alone"]
 

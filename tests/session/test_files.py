@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from abstractllm.errors import FileProcessingError, InvalidParameterError
 from abstractllm.session.files import SavedConversation, load_conversation, save_conversation
@@ -20,6 +20,7 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("files") / "any.json"
 
 
+@settings(max_examples=30)  # each waits for the disk twice
 @given(st.lists(messages, max_size=4), values)
 def test_nothing_is_lost(place, turns, value):
     save_conversation(place, turns, model="echo", value=value)

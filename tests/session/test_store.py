@@ -107,7 +107,7 @@ class Sessions(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-Sessions.TestCase.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+Sessions.TestCase.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
 TestSessions = Sessions.TestCase
 
 

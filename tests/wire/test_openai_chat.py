@@ -568,3 +568,9 @@ def test_nothing_that_a_client_sends_breaks_the_decoder() -> None:
 def test_no_bytes_break_the_decoders(data: bytes) -> None:
     samples.raises_only_ours(lambda: PLAIN.decode_response(data))
     until_error(PLAIN.stream_decoder(), [b"data: " + data + b"\n\n"])
+
+
+def test_a_client_cannot_give_what_only_a_service_does() -> None:
+    """`provider_data` stands in dicts of our own; from outside it may have any shape, and is none of this format."""
+    turn = {"role": "assistant", "content": "Hi", "provider_data": {"openai_chat": 3}}
+    assert PLAIN.decode_request({"model": "m", "messages": [turn]}).messages == (Message("assistant", "Hi"),)
