@@ -1,7 +1,6 @@
 """The store of sessions in one process: what it keeps, and what it says when it cannot."""
 
 import asyncio
-import shutil
 import sqlite3
 import tempfile
 import threading
@@ -347,12 +346,3 @@ def test_a_message_of_a_newer_version_is_told(store, path):
         store.messages(id)
     with pytest.raises(SessionStoreError, match="metadata of session .*new.*Upgrade abstractllm"):
         store.list()
-
-
-def test_a_copy_of_the_closed_file_is_the_whole_store(store, path, tmp_path):
-    id = store.create()
-    store.append(id, TURN)
-    store.close()
-    shutil.copy(path, tmp_path / "copy.db")
-    with SQLiteStore(tmp_path / "copy.db") as copy:
-        assert copy.messages(id) == TURN
