@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"types", "errors", "parameters", "accumulator", "embedded"},
-    {"interface", "capabilities", "tools", "schema", "files", "messages", "streams", "aio", "threads"}
-    | {"text", "wire", "engine", "batch", "progressline", "history"},
+    {"accumulator", "embedded", "errors", "parameters", "prices", "types"},
+    {"aio", "batch", "capabilities", "engine", "files", "history", "interface", "messages", "progressline"}
+    | {"schema", "streams", "text", "threads", "tools", "wire"},
     {"providers"},
-    {"registry", "factory", "profiles", "fallback"},
-    {"session", "agent"},
-    {"server", "integrations", "testing"},
+    {"factory", "fallback", "profiles", "registry"},
+    {"agent", "observing", "session"},
+    {"integrations", "server", "testing"},
     {"cli"},
 )
 """Names directly under the package, from the ground up; each imports only from its own layer and those before it."""
@@ -26,27 +26,28 @@ LEAVES = {"embedded"}
 """Names that import nothing of the package."""
 
 PLACES = {
-    "PIL": ("files",),
     "aiohttp": ("providers.http",),
     "click": ("cli",),
-    "docstring_parser": ("tools", "schema"),
+    "docstring_parser": ("schema", "tools"),
     "huggingface_hub": ("providers.local",),
     "hypothesis": ("testing",),
-    "jsonschema": ("tools", "schema"),
+    "jsonschema": ("schema", "tools"),
     "llguidance": ("providers.local",),
     "mlx": ("providers.mlx",),
     "mlx_lm": ("providers.mlx",),
-    "numpy": ("providers.local", "providers.mlx", "providers.huggingface"),
     "msgspec": ("wire",),
-    "pypdf": ("files",),
-    "pydantic": ("tools", "schema"),
+    "numpy": ("providers.huggingface", "providers.local", "providers.mlx"),
+    "opentelemetry": ("observing.tracing",),
+    "PIL": ("files",),
+    "pydantic": ("schema", "tools"),
     "pydantic_core": ("tools",),
+    "pypdf": ("files",),
     "pytest": ("testing",),
-    "referencing": ("tools", "schema"),
+    "referencing": ("schema", "tools"),
     "rich": ("cli",),
     "torch": ("providers.huggingface",),
     "tqdm": ("providers.mlx",),
-    "transformers": ("providers.mlx", "providers.huggingface"),
+    "transformers": ("providers.huggingface", "providers.mlx"),
 }
 """Libraries, and the only modules (with what is in them) that may import them. `typing_extensions` may be anywhere.
 

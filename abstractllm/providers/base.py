@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.aio import iterate_in_thread, portal
@@ -28,6 +28,9 @@ from abstractllm.providers.sources import collect, generator, is_cancelled
 from abstractllm.streams import AsyncResponseStream, Line, ResponseStream
 from abstractllm.threads import DaemonThreads, ForkSafeLock
 from abstractllm.types import GenerateRequest, GenerateResponse
+
+if TYPE_CHECKING:
+    from abstractllm.prices import Cost
 
 API_VERSION = 1
 """Major version of the provider API; a provider made for another one is refused when it is asked for."""
@@ -108,6 +111,10 @@ class BaseProvider(AbstractLLMInterface):
 
     def missing(self) -> str | None:
         """Return what this instance needs before it can answer anything, such as a key; None when there is nothing."""
+        return None
+
+    def known_cost(self, answer: GenerateResponse) -> Cost | None:
+        """Return what an answer cost, None where this provider knows no price for it. Must not raise."""
         return None
 
     # The four faces.
@@ -384,7 +391,7 @@ class BaseProvider(AbstractLLMInterface):
         self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line, *, complete: bool = True
     ) -> Iterator[Run]:
         """Follow one request to its end, whichever way it ends; one that is not `complete` yet is started later."""
-        run = Run(self.name, request, accumulator, self.observers)
+        run = Run(self.name, request, accumulator, self.observers, self.known_cost)
         line.place = run.call
         self._calls.add(run.call)
         try:

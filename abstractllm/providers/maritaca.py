@@ -13,10 +13,11 @@ from typing import Any, Literal
 from abstractllm.aio import portal
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import AuthenticationError, InvalidParameterError, UnsupportedFeatureError, shown
+from abstractllm.prices import Cost, Price
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.compatible import CompatibleProvider
 from abstractllm.providers.http.errands import ErrandProvider
-from abstractllm.providers.maritaca_prices import PRICES, Cost, Price, Tier
+from abstractllm.providers.maritaca_prices import PRICES, Tier
 from abstractllm.providers.services import SERVICES
 from abstractllm.types import GenerateRequest, GenerateResponse, Usage
 
@@ -148,6 +149,13 @@ class MaritacaProvider(CompatibleProvider, ErrandProvider, service=SERVICES["mar
             at=at or _time(told),
             told=_mapping(told.get("usage")),
         )
+
+    def known_cost(self, answer: GenerateResponse) -> Cost | None:
+        """Return what `cost` does, None where it raises."""
+        try:
+            return self.cost(answer)
+        except (InvalidParameterError, UnsupportedFeatureError):
+            return None
 
     def _tier(self, told: Mapping[str, Any]) -> Tier:
         """Return the tier that the service says, or that this instance asks for."""

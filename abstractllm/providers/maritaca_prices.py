@@ -9,24 +9,13 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any, Literal
 
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
+from abstractllm.prices import Cost, Price
 from abstractllm.types import Usage
 
 Tier = Literal["standard", "flex", "batch"]
 
 BRASILIA = timezone(timedelta(hours=-3), "BRT")
 """The time by which the night is told; Brazil has had no summer time since 2019."""
-
-_MILLION = Decimal(1_000_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a million tokens of a model cost by day: of the prompt, of the answer, of the prompt's cached ones."""
-
-    input: Decimal
-    output: Decimal
-    cached: Decimal
-    currency: str = "BRL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +31,8 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """An amount of money, exact as computed: it is not rounded to cents."""
-
-    amount: Decimal
-    currency: str
-
-
-@dataclass(frozen=True, slots=True)
 class PriceList:
-    """Prices of models by name, as `source` had them on the day `as_of`.
+    """Prices of models by name, by day, as `source` had them on the day `as_of`.
 
     - `aliases`: other names of models.
     - `shares`: what is left of the price of a tier, or of the night, which begins and ends at these hours in Brasília.
@@ -95,10 +76,8 @@ class PriceList:
             known = ", ".join(self.models)
             what = f"No price is known for the model {shown(model)}; those of {self.as_of} are of: {known}."
             raise UnsupportedFeatureError("cost", what)
-        cached = min(usage.cached_tokens, usage.prompt_tokens)
-        fresh = (usage.prompt_tokens - cached) * price.input + usage.completion_tokens * price.output
-        tokens = fresh * self._share(tier, at) + cached * price.cached
-        return Cost(tokens / _MILLION + self._beside(told or {}), price.currency)
+        tokens = price.cost(usage, self._share(tier, at))
+        return Cost(tokens.amount + self._beside(told or {}), price.currency)
 
     def _share(self, tier: Tier, at: datetime | None) -> Decimal:
         if tier not in self.shares:
@@ -127,7 +106,7 @@ class PriceList:
 
 
 def _reais(prompt: str, answer: str, cached: str) -> Price:
-    return Price(Decimal(prompt), Decimal(answer), Decimal(cached))
+    return Price(Decimal(prompt), Decimal(answer), Decimal(cached), "BRL")
 
 
 PRICES = PriceList(

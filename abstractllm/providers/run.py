@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from abstractllm.accumulator import ResponseAccumulator, call_deltas
@@ -22,6 +22,7 @@ from abstractllm.providers.call import Call
 from abstractllm.types import GenerateRequest, GenerateResponse, Timeout
 
 if TYPE_CHECKING:
+    from abstractllm.prices import Cost
     from abstractllm.schema import OutputFormat
 
 T = TypeVar("T")
@@ -33,12 +34,22 @@ _CLOSED = "The provider was closed while this request ran; create a new one."
 EventKind = Literal["started", "finished", "failed", "cancelled"]
 
 
+KnownCost = Callable[[GenerateResponse], "Cost | None"]
+
+
+def no_known_cost(response: GenerateResponse) -> Cost | None:
+    """Return None: nothing is known of prices."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationEvent:
     """What observers are told: a request has started, finished, failed or been cancelled.
 
     A request starts when its files have been read and it has been checked; one that fails before is not told of.
-    `response` is what had arrived by then, `seconds` the time since the start.
+    `response` is what had arrived by then, `seconds` the time since the start. `request` is the same object in the
+    event that tells of the start and in the one that tells of the end. `known_cost` says what a response cost, None
+    where the provider knows no price for it.
     """
 
     kind: EventKind
@@ -47,6 +58,7 @@ class GenerationEvent:
     response: GenerateResponse | None = None
     error: BaseException | None = None
     seconds: float = 0.0
+    known_cost: KnownCost = field(default=no_known_cost, repr=False, compare=False)
 
 
 Observer = Callable[[GenerationEvent], None]
@@ -56,13 +68,19 @@ class Run:
     """The state of one running request of the provider named `provider`."""
 
     def __init__(
-        self, provider: str, request: GenerateRequest, accumulator: ResponseAccumulator, observers: list[Observer]
+        self,
+        provider: str,
+        request: GenerateRequest,
+        accumulator: ResponseAccumulator,
+        observers: list[Observer],
+        known_cost: KnownCost = no_known_cost,
     ) -> None:
         self.call = Call(request.timeout)
         self._provider = provider
         self.request = request
         self._accumulator = accumulator
         self._observers = observers
+        self._known_cost = known_cost
         self._tool_calls = 0
         self._has_started = False
         self._texts: dict[int, str] = {}  # of each choice, where its form matters
@@ -167,7 +185,7 @@ class Run:
             return
         response = None if kind == "started" else self._accumulator.response
         seconds = time.monotonic() - self.call.started
-        event = GenerationEvent(kind, self._provider, self.request, response, error, seconds)
+        event = GenerationEvent(kind, self._provider, self.request, response, error, seconds, self._known_cost)
         for observer in list(self._observers):
             try:
                 observer(event)

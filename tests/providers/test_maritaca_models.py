@@ -21,9 +21,10 @@ from abstractllm.errors import (
     RequestTimeoutError,
     UnsupportedFeatureError,
 )
+from abstractllm.prices import Cost
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.maritaca import MaritacaModel, MaritacaProvider
-from abstractllm.providers.maritaca_prices import PRICES, Cost
+from abstractllm.providers.maritaca_prices import PRICES
 from abstractllm.testing.loopback import Gate, LoopbackServer, Reply
 from abstractllm.types import GenerateResponse, Usage
 
@@ -224,6 +225,17 @@ def test_several_answers_cost_what_all_of_them_used():
         answer = llm.generate("Oi", n=2)
     assert len(answer.choices) == 2
     assert llm.cost(answer).amount == BY_DAY
+
+
+@pytest.mark.parametrize(("told", "cost"), [({}, Cost(BY_DAY, "BRL")), ({"model": "sabia-1"}, None)])
+def test_observers_can_find_out_what_an_answer_cost(told, cost):
+    heard = []
+    with asked(answered(**told)) as (llm, _):
+        llm.observers.append(heard.append)
+        llm.generate("Oi")
+    started, finished = heard
+    assert started.request is finished.request
+    assert finished.known_cost(finished.response) == cost
 
 
 def test_counts_alone_are_of_this_instance():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError
-from abstractllm.providers.maritaca_prices import BRASILIA, PRICES, Cost, Tier
+from abstractllm.prices import Cost
+from abstractllm.providers.maritaca_prices import BRASILIA, PRICES, Tier
 from abstractllm.types import Usage
 
 MILLION = 1_000_000
