@@ -58,6 +58,13 @@ if TYPE_CHECKING:
     from abstractllm.factory import create_llm as create_llm
     from abstractllm.fallback import FallbackLLM as FallbackLLM
     from abstractllm.interface import AbstractLLMInterface as AbstractLLMInterface
+    from abstractllm.observing.metrics import Metrics as Metrics
+    from abstractllm.observing.redaction import (
+        RedactingFilter as RedactingFilter,
+        configure_logging as configure_logging,
+    )
+    from abstractllm.observing.secrets import redact as redact
+    from abstractllm.observing.tracing import Tracing as Tracing
     from abstractllm.parameters import ModelParameter as ModelParameter
     from abstractllm.providers.http.fetching import fetch_file as fetch_file, fetch_file_async as fetch_file_async
     from abstractllm.registry import (
@@ -67,10 +74,10 @@ if TYPE_CHECKING:
     )
     from abstractllm.schema import Grammar as Grammar, Regex as Regex
     from abstractllm.session import (
+        SQLiteStore as SQLiteStore,
         Session as Session,
         SessionInfo as SessionInfo,
         SessionStore as SessionStore,
-        SQLiteStore as SQLiteStore,
     )
     from abstractllm.streams import AsyncResponseStream as AsyncResponseStream, ResponseStream as ResponseStream
     from abstractllm.tools.classes import BaseTool as BaseTool
@@ -125,6 +132,7 @@ __all__ = [
     "Limits",
     "MemoryLimitError",
     "Message",
+    "Metrics",
     "MissingDependencyError",
     "ModelCapability",
     "ModelError",
@@ -138,6 +146,7 @@ __all__ = [
     "ProviderInfo",
     "QueueFullError",
     "QuotaExceededError",
+    "RedactingFilter",
     "Regex",
     "Reply",
     "RequestTimeoutError",
@@ -166,16 +175,19 @@ __all__ = [
     "ToolDefinition",
     "ToolError",
     "ToolRetry",
+    "Tracing",
     "UnsupportedFeatureError",
     "UnsupportedModelError",
     "UnsupportedOperationError",
     "UnsupportedProviderError",
     "Usage",
     "__version__",
+    "configure_logging",
     "create_llm",
     "fetch_file",
     "fetch_file_async",
     "list_providers",
+    "redact",
     "register_provider",
     "tool",
 ]
@@ -224,6 +236,10 @@ _PLACES = {
     "abstractllm.factory": ("create_llm",),
     "abstractllm.fallback": ("FallbackLLM",),
     "abstractllm.interface": ("AbstractLLMInterface",),
+    "abstractllm.observing.metrics": ("Metrics",),
+    "abstractllm.observing.redaction": ("RedactingFilter", "configure_logging"),
+    "abstractllm.observing.secrets": ("redact",),
+    "abstractllm.observing.tracing": ("Tracing",),
     "abstractllm.parameters": ("ModelParameter",),
     "abstractllm.providers.http.fetching": ("fetch_file", "fetch_file_async"),
     "abstractllm.registry": ("ProviderInfo", "list_providers", "register_provider"),

@@ -37,7 +37,7 @@ PLACES = {
     "mlx_lm": ("providers.mlx",),
     "msgspec": ("wire",),
     "numpy": ("providers.huggingface", "providers.local", "providers.mlx"),
-    "opentelemetry": ("observing.tracing",),
+    "opentelemetry": ("observing.spans", "observing.tracing"),
     "PIL": ("files",),
     "pydantic": ("schema", "tools"),
     "pydantic_core": ("tools",),
