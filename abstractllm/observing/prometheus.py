@@ -103,7 +103,7 @@ def _labelled(names: Iterable[str], values: Iterable[object]) -> str:
 def _escaped(value: str) -> str:
     """Return a label's value as the format wants it: with backslash, quote and line feed escaped, and as UTF-8 can be.
 
-    A model may invent a name with half of a surrogate pair, which cannot be sent.
+    A model may invent a name with half of a surrogate pair, which cannot be sent; it is written out.
     """
-    sendable = value.encode("utf-8", "replace").decode("utf-8")
+    sendable = value.encode("utf-8", "backslashreplace").decode("utf-8")
     return sendable.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
