@@ -94,10 +94,11 @@ _AUTHORIZATION = re.compile(
 _VALUES = (_QUOTED_VALUE, _HEADER_PAIR, _AUTHORIZATION, _BEARER, _ASSIGNED, _SAID, _QUERY, _TOKEN)
 
 _PLACEHOLDER = re.compile(
-    r"""[.*…xX_-]+|[<${%].*|\(hidden\).*|none|null|true|false|undefined|your[\w -]*|my[_-]?\w*|/.*""",
+    r"""[.*…xX_-]+|<[^<>]*>|\$\{?\w+\}?|%\(\w+\)s|%s|\(hidden\).*|none|null|true|false|undefined"""
+    r"""|(?:my|your)[ _-](?:[a-z]+[ _-]){0,3}(?:key|password|secret|token)(?:[ _-]here)?""",
     re.IGNORECASE | re.DOTALL,
 )
-"""What stands where a secret would: `...`, `<your key>`, `$KEY`, `None`, the path in `PWD=/home`."""
+"""What stands where a secret would: `...`, `<your key>`, `your-api-key`, `$KEY`, `None`."""
 
 
 def redact(text: str) -> str:
@@ -126,8 +127,8 @@ _WHOLE_NAME = re.compile(rf"(?:{_NAMED}|{_LEFT}authorization)$", re.IGNORECASE)
 
 
 def _without_value(found: re.Match[str]) -> str:
-    value = found["value"]
-    if _PLACEHOLDER.fullmatch(value) or value.lower() == found.groupdict().get("name", "").lower():
-        return found[0]
+    value, name = found["value"], found.groupdict().get("name", "").lower()
+    if _PLACEHOLDER.fullmatch(value) or value.lower() == name or (name == "pwd" and value.startswith("/")):
+        return found[0]  # nothing, code such as password=password, or the folder that shells call PWD
     start = found.start("value") - found.start()
     return found[0][:start] + HIDDEN + found[0][start + len(value) :]
