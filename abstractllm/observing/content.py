@@ -45,6 +45,11 @@ def tools_json(tools: Sequence[ToolDefinition]) -> str:
     )
 
 
+def content_json(content: str | tuple[Part, ...]) -> str:
+    """Return the content of one message, such as a tool's result: text, or its parts."""
+    return as_json(content if isinstance(content, str) else [_part(part) for part in content])
+
+
 def as_json(value: Any) -> str:
     """Return a value as JSON text; what JSON does not know is its repr, and so is a value that contains itself.
 

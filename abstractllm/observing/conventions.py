@@ -44,7 +44,6 @@ RUN_ID: Final = "abstractllm.run.id"
 RUN_STOP: Final = "abstractllm.run.stop"
 RUN_TURNS: Final = "abstractllm.run.turns"
 TOOL_OUTCOME: Final = "abstractllm.tool.outcome"
-TOOL_ATTEMPTS: Final = "abstractllm.tool.attempts"
 
 CHAT: Final = "chat"
 INVOKE_AGENT: Final = "invoke_agent"

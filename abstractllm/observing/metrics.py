@@ -60,9 +60,9 @@ class Metrics:
     def __call__(self, told: GenerationEvent) -> None: ...
 
     @overload
-    def __call__(self, told: RunInfo, event: Event) -> None: ...
+    def __call__(self, told: RunInfo, event: Event | RunFailed) -> None: ...
 
-    def __call__(self, told: GenerationEvent | RunInfo, event: Event | None = None) -> None:
+    def __call__(self, told: GenerationEvent | RunInfo, event: Event | RunFailed | None = None) -> None:
         """Take what a provider or an agent tells."""
         if isinstance(told, GenerationEvent):
             if told.kind != "started":
@@ -100,7 +100,7 @@ class Metrics:
                     return price.cost(response.usage)
         return event.known_cost(response)
 
-    def _run_told(self, info: RunInfo, event: Event) -> None:
+    def _run_told(self, info: RunInfo, event: Event | RunFailed) -> None:
         match event:
             case RunStarted():
                 self._open.begin(info)

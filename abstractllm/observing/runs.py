@@ -50,7 +50,7 @@ class OpenRuns:
         """Count a call, and return its record."""
         self._progress(info).tool_calls += 1
         outcome = event.outcome
-        error = None if outcome.error is None else type(outcome.error).__name__
+        error = None if outcome.error is None or outcome.kind == "ok" else type(outcome.error).__name__
         return ToolRecord(info.run_id, info.agent, event.call.name, outcome.kind, outcome.seconds, time.time(), error)
 
     def end(self, info: RunInfo, event: RunFinished | RunFailed) -> RunRecord:

@@ -20,8 +20,8 @@ HIDDEN = "(hidden)"
 _LEFT = r"(?:(?<![A-Za-z0-9])|(?<=\\[abfnrtv])|(?<=%[0-9A-Fa-f]{2}))"
 """Where a word begins, also after an escape such as the two characters of `\n` in a repr, or `%20`."""
 
-_MIXED = r"(?=[a-z_-]{0,200}[A-Z0-9])"
-"""Ahead is something with a digit or a capital, as random characters have and `sk-learn-contrib` has not."""
+_MIXED = r"(?=[a-z_-]{0,200}[A-Z0-9]|[a-z]{32})"
+"""Ahead is a digit, a capital or a very long word, as random characters have and `sk-learn-contrib` has not."""
 
 _FORMATS = (
     rf"sk-{_MIXED}[A-Za-z0-9_-]{{16,}}",  # OpenAI (also sk-proj-), Anthropic (sk-ant-), DeepSeek, OpenRouter (sk-or-)

@@ -47,15 +47,15 @@ class Tracing:
         self._capture = capture_content
         self._chats: dict[int, tuple[Span, GenerationEvent]] = {}  # by the request's id, which the event keeps alive
         self._runs: dict[str, Scope] = {}
-        self._calls: dict[tuple[str, str], tuple[Scope, int]] = {}
+        self._calls: dict[tuple[str, int], tuple[Scope, ToolStarted]] = {}  # by the call's id as an object
 
     @overload
     def __call__(self, told: GenerationEvent) -> None: ...
 
     @overload
-    def __call__(self, told: RunInfo, event: Event) -> None: ...
+    def __call__(self, told: RunInfo, event: Event | RunFailed) -> None: ...
 
-    def __call__(self, told: GenerationEvent | RunInfo, event: Event | None = None) -> None:
+    def __call__(self, told: GenerationEvent | RunInfo, event: Event | RunFailed | None = None) -> None:
         """Take what a provider or an agent tells."""
         if isinstance(told, GenerationEvent):
             if told.kind == "started":
@@ -102,15 +102,16 @@ class Tracing:
     # Runs and calls. Start and end are told in one context each, to which the span is attached meanwhile.
 
     def _run_started(self, info: RunInfo) -> None:
+        self._make_room(self._runs, self._close)
+        self._runs[info.run_id] = self._opened_run(info)
+
+    def _opened_run(self, info: RunInfo) -> Scope:
         attributes = names.operation(names.INVOKE_AGENT, info.provider, info.model)
         attributes |= {names.AGENT_NAME: info.agent, names.RUN_ID: info.run_id}
-        self._make_room(self._runs, self._close)
-        self._runs[info.run_id] = self._spans.open(_named(names.INVOKE_AGENT, info.agent), attributes)
+        return self._spans.open(_named(names.INVOKE_AGENT, info.agent), attributes)
 
     def _run_ended(self, info: RunInfo, event: RunFinished | RunFailed) -> None:
-        scope = self._runs.pop(info.run_id, None)
-        if scope is None:
-            return
+        scope = self._runs.pop(info.run_id, None) or self._opened_run(info)  # one may fail before its start
         if isinstance(event, RunFinished):
             result = event.result
             told: names.Attributes = {names.RUN_STOP: result.stop, names.RUN_TURNS: result.turns}
@@ -122,15 +123,10 @@ class Tracing:
         self._close(scope)
 
     def _call_started(self, info: RunInfo, event: ToolStarted) -> None:
-        key = (info.run_id, event.call.id)
-        before = self._calls.get(key)
-        if before is not None:  # the same call, tried again
-            self._calls[key] = (before[0], before[1] + 1)
-            return
         self._make_room(self._calls, lambda oldest: self._close(oldest[0]))
-        self._calls[key] = (self._opened(info, event), 1)
+        self._calls[info.run_id, id(event.call)] = (self._opened_call(info, event), event)
 
-    def _opened(self, info: RunInfo, event: ToolStarted | ToolFinished) -> Scope:
+    def _opened_call(self, info: RunInfo, event: ToolStarted | ToolFinished) -> Scope:
         call = event.call
         attributes: names.Attributes = {
             names.OPERATION: names.EXECUTE_TOOL,
@@ -146,12 +142,12 @@ class Tracing:
         return self._spans.open(name, attributes, parent=self._runs.get(info.run_id))
 
     def _call_ended(self, info: RunInfo, event: ToolFinished) -> None:
-        found = self._calls.pop((info.run_id, event.call.id), None)
-        scope, attempts = found or (self._opened(info, event), 0)  # one that was denied was never started
+        scope, _ = self._calls.pop((info.run_id, id(event.call)), (None, None))
+        scope = scope or self._opened_call(info, event)  # one that was refused was never started
         outcome = event.outcome
-        scope.span.set_attributes({names.TOOL_OUTCOME: outcome.kind, names.TOOL_ATTEMPTS: attempts})
+        scope.span.set_attribute(names.TOOL_OUTCOME, outcome.kind)
         if self._capture:
-            scope.span.set_attribute(names.TOOL_RESULT, content.as_json(outcome.content))
+            scope.span.set_attribute(names.TOOL_RESULT, content.content_json(outcome.content))
         if outcome.kind in ("error", "timeout"):
             kind: names.Attributes = {names.ERROR_TYPE: outcome.kind}
             error = outcome.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
@@ -213,7 +214,7 @@ def test_names_without_end_share_one_row():
     metrics = Metrics()
     for number in range(totals.MOST_ROWS + 10):
         metrics(ended(model=f"m{number}"))
-        metrics(INFO, ToolFinished(ToolCall("1", f"t{number}"), ToolOutcome("error")))
+        metrics(INFO, ToolFinished(ToolCall("1", f"t{number}"), ToolOutcome("error", "")))
     summary = metrics.summary()
     assert len(summary.by_model) == len(summary.tools) == totals.MOST_ROWS + 1
     assert summary.by_model["(other):(other)"].total == summary.tools["(other)"].total == 10
@@ -229,14 +230,22 @@ def test_runs_whose_end_is_never_told_are_forgotten():
     assert [run.turns for run in metrics.runs] == [0, 1]
 
 
-def test_many_threads_lose_nothing():
+@pytest.fixture
+def often_switching():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_many_threads_lose_nothing(often_switching):
     metrics = Metrics({"m": DOLLARS})
-    each, threads = 300, 8
+    each, threads, told = 3000, 6, ended(usage=Usage(1, 2))
 
     def work():
         for _ in range(each):
-            metrics(ended(usage=Usage(1, 2)))
-            metrics.summary()
+            metrics(told)
+        metrics.summary()
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
     for one in workers:
@@ -245,6 +254,7 @@ def test_many_threads_lose_nothing():
         one.join()
     assert metrics.summary().requests.tokens.completion == 2 * each * threads
     assert metrics.summary().requests.latency.count == each * threads
+    assert metrics.summary().requests.cost == {"USD": each * threads * Decimal("0.00002125")}
 
 
 def test_two_objects_share_nothing_and_one_can_be_shared():
@@ -272,11 +282,14 @@ def run(metrics, info=INFO, turns=2, end=None):
 
 def test_a_run_has_all_its_turns_and_calls():
     metrics = Metrics()
-    metrics(INFO, RunStarted())
-    for name, outcome in (("add", ToolOutcome("ok", seconds=0.5)), ("add", ToolOutcome("timeout", seconds=1.5))):
-        metrics(INFO, ToolStarted(ToolCall("c", name), 1))
+    metrics(INFO, RunStarted(()))
+    for name, outcome in (
+        ("add", ToolOutcome("ok", "", seconds=0.5)),
+        ("add", ToolOutcome("timeout", "", seconds=1.5)),
+    ):
+        metrics(INFO, ToolStarted(ToolCall("c", name)))
         metrics(INFO, ToolFinished(ToolCall("c", name), outcome))
-    metrics(INFO, ToolFinished(ToolCall("c", "nope"), ToolOutcome("error", error=KeyError("x"))))
+    metrics(INFO, ToolFinished(ToolCall("c", "nope"), ToolOutcome("error", "", error=KeyError("x"))))
     run(metrics)
     summary = metrics.summary()
     assert (summary.runs.total, summary.runs.turns, summary.runs.tool_calls) == (1, 2, 3)
@@ -303,7 +316,7 @@ def test_a_run_that_breaks_off_has_what_its_turns_told(error, stop, failed, name
 def test_runs_at_once_are_kept_apart():
     metrics = Metrics()
     first, second = RunInfo("1", "a", "p"), RunInfo("2", "b", "p")
-    metrics(first, RunStarted())
+    metrics(first, RunStarted(()))
     run(metrics, second, turns=3)
     metrics(first, TurnFinished(1, GenerateResponse(usage=None)))
     metrics(first, RunFailed(ValueError()))

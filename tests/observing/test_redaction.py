@@ -36,7 +36,7 @@ FORMATS = {
     "perplexity": ("pplx-", LETTERS, 48),
     "fireworks": ("fw_", LETTERS, 24),
     "together": ("tgp_v1_", URL_SAFE, 43),
-    "cerebras": ("csk-", LETTERS.lower(), 48),
+    "cerebras": ("csk-", string.ascii_lowercase + string.digits, 48),
     "nvidia": ("nvapi-", URL_SAFE, 64),
     "github": ("ghp_", LETTERS, 36),
     "maritaca": ("100088405021", string.digits, 8, "_", HEX, 16),

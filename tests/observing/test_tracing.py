@@ -107,7 +107,7 @@ async def agent_run(trace, who, body):
 
 async def tool_call(trace, who, call, body, outcome=OK):
     async def task():
-        trace.tracing(who, ToolStarted(call, 1))
+        trace.tracing(who, ToolStarted(call))
         await body()
         trace.tracing(who, ToolFinished(call, outcome))
 
@@ -213,7 +213,6 @@ def test_a_request_hangs_from_the_span_around_it_and_leaves_the_context_alone():
 def test_an_end_without_a_start_is_nobodys():
     trace = Trace()
     trace.tracing(GenerationEvent("finished", "p", GenerateRequest(()), GenerateResponse()))
-    trace.tracing(info(), RunFinished(result()))
     assert trace.ended == ()
 
 
@@ -258,7 +257,6 @@ async def test_the_tree_of_a_run():
         "gen_ai.tool.call.id": "call-1",
         "gen_ai.agent.name": "helper",
         "abstractllm.tool.outcome": "ok",
-        "abstractllm.tool.attempts": 1,
     }
 
 
@@ -309,6 +307,17 @@ async def test_a_tool_in_a_thread_and_a_run_inside_a_tool():
     }
 
 
+async def test_a_call_hangs_from_its_run_in_whatever_context_it_is():
+    trace = Trace()
+
+    async def body():
+        call = [(ToolStarted(CALL),), (ToolFinished(CALL, OK),)]
+        contextvars.Context().run(lambda: [trace.tracing(info(), *event) for event in call])
+
+    await agent_run(trace, info(), body)
+    assert trace.parents() == {"execute_tool add": "invoke_agent helper", "invoke_agent helper": None}
+
+
 async def test_spans_of_the_tools_own_hang_from_it():
     trace = Trace()
 
@@ -323,12 +332,12 @@ async def test_spans_of_the_tools_own_hang_from_it():
 @pytest.mark.parametrize(
     ("outcome", "status", "error"),
     [
-        (ToolOutcome("ok"), StatusCode.UNSET, None),
+        (ToolOutcome("ok", ""), StatusCode.UNSET, None),
         (ToolOutcome("error", SECRET, error=KeyError(SECRET)), StatusCode.ERROR, "KeyError"),
         (ToolOutcome("error", SECRET), StatusCode.ERROR, "error"),
-        (ToolOutcome("timeout", error=TimeoutError(SECRET)), StatusCode.ERROR, "timeout"),
-        (ToolOutcome("denied"), StatusCode.UNSET, None),
-        (ToolOutcome("cancelled"), StatusCode.UNSET, None),
+        (ToolOutcome("timeout", "", error=TimeoutError(SECRET)), StatusCode.ERROR, "timeout"),
+        (ToolOutcome("denied", ""), StatusCode.UNSET, None),
+        (ToolOutcome("cancelled", ""), StatusCode.UNSET, None),
     ],
 )
 async def test_how_a_call_ended(outcome, status, error):
@@ -340,14 +349,21 @@ async def test_how_a_call_ended(outcome, status, error):
     assert span.attributes["abstractllm.tool.outcome"] == outcome.kind
 
 
-def test_a_call_that_was_never_started_has_a_span_and_one_tried_again_has_one():
+def test_a_call_or_run_that_was_never_started_has_a_span():
     trace = Trace()
-    trace.tracing(info(), ToolFinished(CALL, ToolOutcome("denied")))
-    for attempt in (1, 2, 3):
-        trace.tracing(info(), ToolStarted(CALL, attempt))
-    trace.tracing(info(), ToolFinished(CALL, ToolOutcome("ok")))
-    assert [span.attributes["abstractllm.tool.attempts"] for span in trace.ended] == [0, 3]
+    trace.tracing(info(), ToolFinished(CALL, ToolOutcome("denied", "")))
+    trace.tracing(info(), RunFailed(GenerationError("no")))
+    assert [span.name for span in trace.ended] == ["execute_tool add", "invoke_agent helper"]
+    assert trace.ended[1].attributes["error.type"] == "GenerationError"
     assert not trace_is_current()
+
+
+async def test_calls_of_one_id_are_told_apart():
+    trace, meet = Trace(), asyncio.Barrier(2)
+    calls = [ToolCall("same", "first"), ToolCall("same", "second")]
+    await asyncio.gather(*(tool_call(trace, info(), call, meet.wait) for call in calls))
+    assert sorted(trace.spans) == ["execute_tool first", "execute_tool second"]
+    assert all(span.end_time for span in trace.ended)
 
 
 def trace_is_current():
@@ -377,10 +393,10 @@ def test_an_end_told_elsewhere_is_not_an_error_and_leaves_no_ghost(caplog):
     llm = trace.llm()
 
     def begun_here_and_ended_there():
-        trace.tracing(info(), RunStarted())
+        trace.tracing(info(), RunStarted(()))
         trace.tracing(info(), ToolStarted(CALL))
         other = contextvars.copy_context()
-        other.run(trace.tracing, info(), ToolFinished(CALL, ToolOutcome("ok")))
+        other.run(trace.tracing, info(), ToolFinished(CALL, ToolOutcome("ok", "")))
         other.run(trace.tracing, info(), RunFinished(result()))
         llm.generate("after")
 
@@ -399,9 +415,9 @@ def test_a_run_in_the_callers_own_context_leaves_it_as_it_was():
     trace = Trace()
     before = contexts.get_current()
     for end in (RunFinished(result()), RunFailed(ValueError())):
-        trace.tracing(info(), RunStarted())
+        trace.tracing(info(), RunStarted(()))
         trace.tracing(info(), ToolStarted(CALL))
-        trace.tracing(info(), ToolFinished(CALL, ToolOutcome("ok")))
+        trace.tracing(info(), ToolFinished(CALL, ToolOutcome("ok", "")))
         trace.tracing(info(), end)
         assert contexts.get_current() is before
     assert not trace_is_current()
@@ -413,7 +429,7 @@ def test_spans_whose_end_is_never_told_are_bounded(monkeypatch):
     requests = [GenerateRequest((Message("user", str(number)),)) for number in range(3)]
     for number, request in enumerate(requests):
         trace.tracing(GenerationEvent("started", "p", request))
-        contextvars.copy_context().run(trace.tracing, info(str(number)), RunStarted())
+        contextvars.copy_context().run(trace.tracing, info(str(number)), RunStarted(()))
         contextvars.copy_context().run(trace.tracing, info(str(number)), ToolStarted(CALL))
     assert sorted(span.name for span in trace.ended) == ["chat", "execute_tool add", "invoke_agent helper"]
 
