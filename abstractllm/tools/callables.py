@@ -9,9 +9,8 @@ import dataclasses
 import functools
 import inspect
 import re
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter
@@ -21,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from abstractllm.errors import InvalidParameterError
 from abstractllm.tools.docstrings import descriptions_in, documentation_of, parsed
+from abstractllm.tools.hints import readable
 from abstractllm.tools.signatures import bad, hint_of, injected_parameter, named, signature_of
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _field(parameter: Parameter, hint: Any, described: str | None, function: obj
     """Return the hint and the field of pydantic that stand for a parameter."""
     from pydantic import Field
 
-    description, hint = _annotated_description(hint) or described, _listed(hint)
+    description, hint = _annotated_description(hint) or described, readable(hint)
     if _is_field(parameter.default):
         description = parameter.default.description or description
         hint = Annotated[hint, parameter.default]
@@ -244,15 +244,6 @@ def _annotated_description(hint: Any) -> str | None:
         if isinstance(text, str):
             return text
     return None
-
-
-def _listed(hint: Any) -> Any:
-    """Return a hint with lists in place of iterables, whose items pydantic would check when they are iterated over."""
-    if typing.get_origin(hint) is Iterable:
-        return list[typing.get_args(hint)[0]]  # type: ignore[misc]
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.Union[tuple(_listed(one) for one in typing.get_args(hint))]  # noqa: UP007
-    return list[Any] if hint is Iterable else hint
 
 
 def _takes_none(hint: Any) -> bool:

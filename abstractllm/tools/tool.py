@@ -146,8 +146,8 @@ class Tool(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None, /) -> Any:
         """Bind the function as a method is bound, where the tool stands in a class."""
-        if not hasattr(type(self.function), "__get__"):
-            return self
+        if isinstance(self.function, functools.partial) or not hasattr(type(self.function), "__get__"):
+            return self  # from 3.14 on a partial would be bound too, and before that it warns
         bound = self.function.__get__(instance, owner)
         return self if bound is self.function else _bound(self, bound)
 

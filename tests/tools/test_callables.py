@@ -146,10 +146,11 @@ def test_hints(hint, expected):
         (int, None, {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}),
         (int | None, None, {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}),
         (Any, None, {"default": None}),
+        (object, None, {"default": None}),
         (int, object(), {"type": "integer"}),
         (int, Field(3, description="M."), {"type": "integer", "default": 3, "description": "M."}),
     ],
-    ids=range(8),
+    ids=range(9),
 )  # fmt: skip
 def test_defaults(hint, default, expected):
     found = schema(hinted(hint, default))
@@ -270,6 +271,17 @@ def test_methods_and_objects():
     assert [look_into("tool", kind).description for kind in kinds] == [
         "Ask a question.", "Make one.", "Ping it.", "Order something.", "Serves.",
     ]  # fmt: skip
+
+
+def test_an_object_is_described_by_its_class_where_its_call_is_not():
+    class Quiet:
+        def __call__(self, order: str):
+            pass
+
+    class Described(Quiet):
+        """Takes orders."""
+
+    assert [look_into("tool", one).description for one in (Quiet(), Described())] == ["", "Takes orders."]
 
 
 def test_other_callables():
