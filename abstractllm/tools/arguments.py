@@ -11,6 +11,7 @@ from typing import Any
 from abstractllm.errors import InvalidParameterError, ToolArgumentError
 from abstractllm.schema import dialect_of, line_of_error, problem_of, without_nulls
 from abstractllm.tools.callables import Callee, context_parameter, look_into
+from abstractllm.tools.fitting import Fits, quick_check
 from abstractllm.tools.making import checked_schema, subject_of
 from abstractllm.tools.remembering import Remembered
 from abstractllm.tools.signatures import Taken, taken_by
@@ -67,6 +68,8 @@ class Reader:
     validator: Any = None
     context: str | None = None
     taken: Taken | None = None
+    fits: Fits | None = None
+    """A quick look that spares the validator, for a schema that has one."""
 
     def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return keyword arguments. Raises ToolArgumentError."""
@@ -77,7 +80,8 @@ class Reader:
         if self.callee is not None:
             return _coerced(self.name, self.callee, arguments)
         values = dict(arguments)
-        problems = [problem_of(error) for error in self.validator.iter_errors(values)]
+        quick = self.fits is not None and self.fits(values)
+        problems = [] if quick else [problem_of(error) for error in self.validator.iter_errors(values)]
         problems = sorted(problems) or _untakeable(self.taken, values)
         if problems:
             raise ToolArgumentError(self.name, problems)
@@ -126,9 +130,9 @@ def _reader(definition: ToolDefinition) -> Reader:
     validator = dialect_of("tools", subject_of(definition.name), schema)(schema, registry=Registry())
     function = definition.function
     if function is None:
-        return Reader(definition.name, validator=validator)
+        return Reader(definition.name, validator=validator, fits=quick_check(schema))
     context = context_parameter(definition.name, function)
-    return Reader(definition.name, None, validator, context, taken_by(function, context))
+    return Reader(definition.name, None, validator, context, taken_by(function, context), quick_check(schema))
 
 
 reader_of = Remembered(_reader)

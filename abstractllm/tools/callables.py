@@ -57,11 +57,8 @@ class Callee:
         if self.names is None:
             return _for_model(self.model, arguments)
         values = _read(self.model, arguments)
-        present = {
-            name: getattr(values, key)
-            for name, key in self.names.items()
-            if key in values.model_fields_set or name in self.own_defaults
-        }
+        named, given = self.names.items(), values.model_fields_set
+        present = {name: getattr(values, key) for name, key in named if key in given or name in self.own_defaults}
         return present | (values.model_extra or {})
 
 

@@ -48,6 +48,8 @@ def to_tool_definitions(tools: Iterable[ToolLike]) -> tuple[ToolDefinition, ...]
 
 
 def _is_single(tools: object) -> bool:
+    if isinstance(tools, (list, tuple)):
+        return False
     if isinstance(tools, (str, bytes, Mapping, ToolDefinition)) or not isinstance(tools, Iterable):
         return True
     return callable(tools) or is_class_based(tools)

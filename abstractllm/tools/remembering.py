@@ -25,13 +25,15 @@ class Remembered(Generic[T]):
         self._found: dict[int, tuple[weakref.ref[ToolDefinition], bytes, T]] = {}
 
     def __call__(self, definition: ToolDefinition) -> T:
-        mark = _mark(definition)
+        try:  # the format of Python 2.5, which has no references that come and go
+            mark = marshal.dumps(definition.parameters, 2)  # type: ignore[arg-type]
+        except ValueError:  # something else than plain JSON values
+            return self._work_out(definition)
         found = self._found.get(id(definition))
         if found is not None and found[1] == mark and found[0]() is definition:
             return found[2]
         value = self._work_out(definition)
-        if mark is not None:
-            self._keep(definition, mark, value)
+        self._keep(definition, mark, value)
         return value
 
     def _keep(self, definition: ToolDefinition, mark: bytes, value: T) -> None:
@@ -42,11 +44,3 @@ class Remembered(Generic[T]):
                 del found[key]
 
         found[key] = (weakref.ref(definition, forget), mark, value)
-
-
-def _mark(definition: ToolDefinition) -> bytes | None:
-    """Return the contents of a schema in the format of Python 2.5, which has no references that come and go."""
-    try:
-        return marshal.dumps(definition.parameters, 2)  # type: ignore[arg-type]
-    except ValueError:  # something else than plain JSON values
-        return None
