@@ -251,6 +251,17 @@ class Portal:
         finally:
             self._stop(work)
 
+    def start(
+        self, make: Callable[[], Coroutine[Any, Any, T]]
+    ) -> tuple[concurrent.futures.Future[T], Callable[[], None]]:
+        """Start a coroutine on the portal's loop, from any thread or loop; return its outcome and how to cancel it."""
+        check_not_forked(self._pid)
+        if self._closed:
+            raise UnsupportedOperationError("The interpreter is exiting; async work can no longer be started.")
+        work = _Work(make)
+        self._loop.call_soon_threadsafe(work.start)
+        return work.outcome, functools.partial(self._loop.call_soon_threadsafe, work.cancel)
+
     def iterate(self, make: Callable[[], AsyncGenerator[T, None]], *, buffer: int = BUFFER) -> Generator[T, None, None]:
         """Yield the items of the async generator that `make` returns, which runs in one task of the portal's loop.
 
