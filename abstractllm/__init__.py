@@ -74,10 +74,10 @@ if TYPE_CHECKING:
     )
     from abstractllm.schema import Grammar as Grammar, Regex as Regex
     from abstractllm.session import (
-        SQLiteStore as SQLiteStore,
         Session as Session,
         SessionInfo as SessionInfo,
         SessionStore as SessionStore,
+        SQLiteStore as SQLiteStore,
     )
     from abstractllm.streams import AsyncResponseStream as AsyncResponseStream, ResponseStream as ResponseStream
     from abstractllm.tools.classes import BaseTool as BaseTool

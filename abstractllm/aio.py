@@ -230,12 +230,12 @@ class Portal:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    def check(self) -> None:
-        """Raise UnsupportedOperationError where waiting for this portal could never end."""
+    def check(self, *, waits: bool = True) -> None:
+        """Raise UnsupportedOperationError where work for this portal, or waiting for it, could never end."""
         check_not_forked(self._pid)
         if self._closed:
             raise UnsupportedOperationError("The interpreter is exiting; async work can no longer be started.")
-        if threading.current_thread() is self._thread:
+        if waits and threading.current_thread() is self._thread:
             raise UnsupportedOperationError(
                 "A sync call was made inside async code that runs on the package's own event loop; it would wait for"
                 " itself. Use the async form there."
@@ -250,17 +250,6 @@ class Portal:
             return work.outcome.result()
         finally:
             self._stop(work)
-
-    def start(
-        self, make: Callable[[], Coroutine[Any, Any, T]]
-    ) -> tuple[concurrent.futures.Future[T], Callable[[], None]]:
-        """Start a coroutine on the portal's loop, from any thread or loop; return its outcome and how to cancel it."""
-        check_not_forked(self._pid)
-        if self._closed:
-            raise UnsupportedOperationError("The interpreter is exiting; async work can no longer be started.")
-        work = _Work(make)
-        self._loop.call_soon_threadsafe(work.start)
-        return work.outcome, functools.partial(self._loop.call_soon_threadsafe, work.cancel)
 
     def iterate(self, make: Callable[[], AsyncGenerator[T, None]], *, buffer: int = BUFFER) -> Generator[T, None, None]:
         """Yield the items of the async generator that `make` returns, which runs in one task of the portal's loop.
@@ -277,9 +266,12 @@ class Portal:
         finally:
             self._stop(work)
 
-    def spawn(self, make: Callable[[], Coroutine[Any, Any, T]]) -> Job[T]:
-        """Start the coroutine that `make` returns on the portal's loop, and return at once."""
-        self.check()
+    def spawn(self, make: Callable[[], Coroutine[Any, Any, T]], *, awaited: bool = False) -> Job[T]:
+        """Start the coroutine that `make` returns on the portal's loop, and return at once.
+
+        `awaited` says that no thread will wait for its outcome, so that the portal's own may start it, too.
+        """
+        self.check(waits=not awaited)
         work = _Work(make)
         self._loop.call_soon_threadsafe(work.start)
         return Job(self._loop, work)

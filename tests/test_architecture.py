@@ -29,10 +29,12 @@ PLACES = {
     "aiohttp": ("providers.http",),
     "click": ("cli",),
     "docstring_parser": ("schema", "tools"),
+    "httpx2": ("agent.mcp",),
     "huggingface_hub": ("providers.local",),
     "hypothesis": ("testing",),
     "jsonschema": ("schema", "tools"),
     "llguidance": ("providers.local",),
+    "mcp": ("agent.mcp",),
     "mlx": ("providers.mlx",),
     "mlx_lm": ("providers.mlx",),
     "msgspec": ("wire",),
@@ -48,6 +50,7 @@ PLACES = {
     "torch": ("providers.huggingface",),
     "tqdm": ("providers.mlx",),
     "transformers": ("providers.huggingface", "providers.mlx"),
+    "uvicorn": ("agent.mcp",),
 }
 """Libraries, and the only modules (with what is in them) that may import them. `typing_extensions` may be anywhere.
 

@@ -66,7 +66,7 @@ def mcp_tools(
 
 
 class MCPTools:
-    """What `mcp_tools` returns: a block that can be entered with `with` or `async with`, and again after it was left."""
+    """What `mcp_tools` returns: a block for `with` or `async with`, which can be entered again once it was left."""
 
     def __init__(self, transport: Transport, choice: _Choice) -> None:
         self._transport = transport
@@ -109,7 +109,7 @@ class MCPTools:
 
     def _new(self) -> Connection:
         if self._connection is not None:
-            raise UnsupportedOperationError("This block of MCP tools was entered already; make another with mcp_tools().")
+            raise UnsupportedOperationError("This block of MCP tools was entered already; make another one.")
         self._connection = Connection(self._transport, self._choice.timeout)
         return self._connection
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from abstractllm.agent.mcp import failures
 from abstractllm.agent.mcp.crossing import across, across_to_its_end
+from abstractllm.agent.mcp.failures import ended, late, left, not_opened, refused, root, unusable
 from abstractllm.agent.mcp.transport import Transport, all_tools
 from abstractllm.aio import portal
 from abstractllm.errors import AbstractLLMError, ToolArgumentError
@@ -73,7 +73,7 @@ class Connection:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise failures.late(self._place, f"had no result of {name!r}", self._timeout, "total") from error
+            raise late(self._place, f"had no result of {name!r}", self._timeout, "total") from error
 
     # All below runs on the portal's loop.
 
@@ -88,7 +88,7 @@ class Connection:
             raise
         if ready.done():
             return ready.result()
-        raise failures.not_opened(self._place, self._cause, self._transport.status)
+        raise not_opened(self._place, self._cause, self._transport.status)
 
     async def _own(self, ready: asyncio.Future[list[types.Tool]]) -> None:
         """Be the task in which the session begins, lives and ends."""
@@ -101,7 +101,7 @@ class Connection:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # kept for whoever opens or calls; out of this task nobody would hear it
-            self._cause = failures.root(error)
+            self._cause = root(error)
         finally:
             self._client = None
 
@@ -113,7 +113,7 @@ class Connection:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise failures.late(self._place, "was not ready", self._timeout, "connect") from error
+            raise late(self._place, "was not ready", self._timeout, "connect") from error
 
     async def _close(self) -> None:
         self._left = True
@@ -139,7 +139,7 @@ class Connection:
         except (RuntimeError, ValueError) as error:  # what the SDK raises over a result that breaks the protocol
             if self._client is None or self._left:
                 raise self._over(error) from error
-            raise failures.unusable(self._place, name, error) from error
+            raise unusable(self._place, name, error) from error
         finally:
             self._calls.discard(task)
 
@@ -148,10 +148,10 @@ class Connection:
 
         if getattr(error, "code", None) == CONNECTION_CLOSED:
             return self._over(error)
-        return failures.refused(self._place, name, error)
+        return refused(self._place, name, error)
 
     def _over(self, error: BaseException | None) -> AbstractLLMError:
-        return failures.left(self._place) if self._left else failures.ended(self._place, self._cause or error)
+        return left(self._place) if self._left else ended(self._place, self._cause or error)
 
 
 def check_json(tool: str, arguments: Mapping[str, Any]) -> None:

@@ -57,7 +57,9 @@ def _of_data(tool: str, encoded: str, media_type: str | None, name: str | None) 
         return ImagePart(data, media_type, name)
     if media_type == "application/pdf":
         return DocumentPart(data, media_type, name)
-    return TextPart(f"[{name or 'data'}: {len(data)} bytes of {media_type or 'an unknown type'}, which cannot be shown]")
+    return TextPart(
+        f"[{name or 'data'}: {len(data)} bytes of {media_type or 'an unknown type'}, which cannot be shown]"
+    )
 
 
 def to_blocks(content: str | Sequence[Part]) -> list[types.ContentBlock]:

@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 async def across(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that `make` returns on the portal's loop. Cancelling cancels it, and waits for nothing."""
-    outcome, cancel = portal().start(make)
+    job = portal().spawn(make, awaited=True)
     try:
-        await _ended(outcome)
+        await _ended(job.outcome)
     except asyncio.CancelledError:
-        cancel()
+        job.cancel()
         raise
-    return outcome.result()
+    return job.outcome.result()
 
 
 async def across_to_its_end(make: Callable[[], Coroutine[Any, Any, T]], *, cancel: bool) -> T:
@@ -33,15 +33,15 @@ async def across_to_its_end(make: Callable[[], Coroutine[Any, Any, T]], *, cance
 
     Whoever is cancelled a second time leaves at once, and the work goes on to its end by itself.
     """
-    outcome, stop = portal().start(make)
+    job = portal().spawn(make, awaited=True)
     try:
-        await _ended(outcome)
+        await _ended(job.outcome)
     except asyncio.CancelledError:
         if cancel:
-            stop()
-        await _ended(outcome)
+            job.cancel()
+        await _ended(job.outcome)
         raise
-    return outcome.result()
+    return job.outcome.result()
 
 
 async def _ended(outcome: concurrent.futures.Future[Any]) -> None:

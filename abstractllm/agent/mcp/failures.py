@@ -41,8 +41,8 @@ def not_opened(place: Place, error: BaseException | None, status: int | None) ->
 def ended(place: Place, error: BaseException | None) -> AbstractLLMError:
     """Return that a session has come to an end which nobody here asked for."""
     message = (
-        f"The connection to the MCP server {place.label!r} has ended{_because(error)}; leave its block and enter it again"
-        " to start a new session."
+        f"The connection to the MCP server {place.label!r} has ended{_because(error)}; leave its block and enter it"
+        " again to start a new session."
     )
     return _caused(ProviderConnectionError(message), error)
 
@@ -61,7 +61,9 @@ def refused(place: Place, tool: str, error: BaseException) -> AbstractLLMError:
 
 def unusable(place: Place, tool: str, error: BaseException) -> AbstractLLMError:
     """Return that a result breaks the protocol, or what the server itself says of its tool's results."""
-    return _caused(ProviderAPIError(f"The MCP server {place.label!r} gave no usable result of {tool!r}: {error}"), error)
+    return _caused(
+        ProviderAPIError(f"The MCP server {place.label!r} gave no usable result of {tool!r}: {error}"), error
+    )
 
 
 def late(place: Place, what: str, seconds: float | None, limit: str) -> RequestTimeoutError:
