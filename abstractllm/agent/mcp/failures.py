@@ -12,6 +12,9 @@ from abstractllm.errors import (
     UnsupportedOperationError,
 )
 
+_LONGEST = 500
+"""Characters of an error of the SDK that a message here holds; there is a line in it for each tool, at times."""
+
 
 def root(error: BaseException) -> BaseException:
     """Return what is in the groups that the SDK's task groups wrap an error in."""
@@ -73,7 +76,7 @@ def late(place: Place, what: str, seconds: float | None, limit: str) -> RequestT
 
 
 def _because(error: BaseException | None) -> str:
-    return "" if error is None else f" ({type(error).__name__}: {error})"
+    return "" if error is None else f" ({type(error).__name__}: {str(error)[:_LONGEST]})"
 
 
 def _caused(made: AbstractLLMError, error: BaseException | None) -> AbstractLLMError:

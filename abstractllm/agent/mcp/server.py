@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -103,7 +104,10 @@ async def _serve_stdio(server: Server[Any]) -> None:
         lines = cast("Any", Lines(descriptor))
         try:
             async with stdio_server(stdin=lines) as (reading, writing):
-                await server.run(reading, writing, server.create_initialization_options())
+                try:
+                    await server.run(reading, writing, server.create_initialization_options())
+                finally:
+                    sys.stdout.flush()  # what tools printed; after the outer block, it would go to the client
         except* (BrokenPipeError, ConnectionResetError):
             logger.info("The MCP client has gone before it had read all answers.")
 

@@ -20,6 +20,9 @@ _STDIN = 0
 _CHUNK = 1 << 16
 """Bytes that are read of standard input at a time, at most."""
 
+_WAITING = 2048
+"""Connections that wait to be accepted, at most."""
+
 _GRACE = 1
 """Seconds that requests have for their end once a server over HTTP is told to stop."""
 
@@ -73,11 +76,18 @@ class Lines:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises UnsupportedOperationError where there can be none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With its protocol by name: asyncio sends small pieces at once only for sockets that say that they are of TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_WAITING)
     except (OSError, OverflowError) as error:
+        listener.close()
         message = f"The MCP server cannot listen on port {port} of {host!r} ({error}); choose others."
         raise UnsupportedOperationError(message) from error
+    return listener
 
 
 async def serve_http(app: Any, listener: socket.socket) -> None:
