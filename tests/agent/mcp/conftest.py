@@ -37,27 +37,41 @@ async def tasks() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Fail a test that leaves a child of its own, or a task of the package's loop. Gives the ids of the children."""
-    started: list[int] = []
+async def tasks_after(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Return what still runs once everything that began since had time for its end."""
+    left = await tasks() - before
+    return (await asyncio.wait(left, timeout=5))[1] if left else set()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def children() -> Iterator[list[int]]:
+    """The ids of the children that began since the list was cleared; in the end, none that ever began is there."""
+    ever: list[int] = []
+    lately: list[int] = []
     really_open = anyio.open_process
 
     async def opened(*arguments: Any, **named: Any) -> Any:
         process = await really_open(*arguments, **named)
-        started.append(process.pid)
+        ever.append(process.pid)
+        lately.append(process.pid)
         return process
 
-    monkeypatch.setattr(anyio, "open_process", opened)
     before = portal().run(tasks)
-    yield started
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anyio, "open_process", opened)
+        yield lately
+    assert portal().run(lambda: tasks_after(before)) == set()
+    assert [pid for pid in ever if not gone(pid)] == []
 
-    async def still_running() -> set[asyncio.Task[Any]]:
-        left = await tasks() - before
-        return (await asyncio.wait(left, timeout=5))[1] if left else set()
 
-    assert portal().run(still_running) == set()
-    assert [pid for pid in started if not gone(pid)] == []
+@pytest.fixture(autouse=True)
+def nothing_left(children: list[int]) -> Iterator[list[int]]:
+    """Fail a test that leaves a child of its own, or a task of the package's loop. Gives the ids of its children."""
+    children.clear()
+    before = portal().run(tasks)
+    yield children
+    assert portal().run(lambda: tasks_after(before)) == set()
+    assert [pid for pid in children if not gone(pid)] == []
 
 
 @pytest.fixture(scope="session")
