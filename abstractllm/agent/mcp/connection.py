@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from abstractllm.agent.mcp.crossing import across, across_to_its_end
-from abstractllm.agent.mcp.failures import ended, late, left, not_opened, refused, root, unusable
+from abstractllm.agent.mcp.failures import broken_off, ended, late, left, not_opened, refused, root, unusable
 from abstractllm.agent.mcp.transport import Transport, all_tools
 from abstractllm.aio import portal
 from abstractllm.errors import AbstractLLMError, ToolArgumentError
@@ -146,9 +146,12 @@ class Connection:
     def _refused(self, name: str, error: BaseException) -> AbstractLLMError:
         from mcp.types import CONNECTION_CLOSED
 
-        if getattr(error, "code", None) == CONNECTION_CLOSED:
+        if getattr(error, "code", None) != CONNECTION_CLOSED:
+            return refused(self._place, name, error)
+        # The SDK uses one code for the end of the session and of one stream over HTTP, and only these words differ.
+        if self._left or str(error) == "Connection closed":
             return self._over(error)
-        return refused(self._place, name, error)
+        return broken_off(self._place, name, error)
 
     def _over(self, error: BaseException | None) -> AbstractLLMError:
         return left(self._place) if self._left else ended(self._place, self._cause or error)

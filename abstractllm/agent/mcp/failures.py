@@ -62,6 +62,12 @@ def refused(place: Place, tool: str, error: BaseException) -> AbstractLLMError:
     return _caused(ProviderAPIError(f"The MCP server {place.label!r} refused the call of {tool!r}: {error}"), error)
 
 
+def broken_off(place: Place, tool: str, error: BaseException) -> AbstractLLMError:
+    """Return that the answer to one call did not come to its end, while the session may go on."""
+    message = f"The MCP server {place.label!r} broke off its answer to the call of {tool!r}: {error}"
+    return _caused(ProviderConnectionError(message), error)
+
+
 def unusable(place: Place, tool: str, error: BaseException) -> AbstractLLMError:
     """Return that a result breaks the protocol, or what the server itself says of its tool's results."""
     return _caused(

@@ -57,7 +57,8 @@ class Transport:
                 streams = stdio_client(_parameters(self.place), _child_stderr(self.stderr))
             else:
                 http = await stack.enter_async_context(self._http(self.place))
-                streams = streamable_http_client(self.place.url, http_client=http)
+                # Without the SDK's limit of 1 MiB for an event, which a screenshot is beyond.
+                streams = streamable_http_client(self.place.url, http_client=http, max_sse_event_size=None)
             info = Implementation(name="abstractllm", version=__version__)
             client = Client(streams, client_info=info, cache=None, message_handler=self._hear)
             yield await stack.enter_async_context(client)

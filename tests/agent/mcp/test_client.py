@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import mcp.client.stdio
 import pytest
 
+from abstractllm.agent import Agent
 from abstractllm.agent.mcp import mcp_tools
 from abstractllm.aio import portal
 from abstractllm.errors import (
@@ -22,6 +23,7 @@ from abstractllm.errors import (
     ToolArgumentError,
     UnsupportedOperationError,
 )
+from abstractllm.types import Message, ToolCall
 
 
 def named(tools):
@@ -58,6 +60,13 @@ def test_sync_code_uses_it_too(plain):
         assert portal().run(lambda: echo(text="b")) == "b"
     with pytest.raises(UnsupportedOperationError, match="was left"):
         asyncio.run(echo(text="c"))
+
+
+def test_an_agent_uses_it(plain):
+    asked = Message("assistant", tool_calls=(ToolCall("1", "echo", {"text": "from the server"}),))
+    with mcp_tools(plain()) as tools:
+        result = Agent("echo", tools=tools).run(messages=[Message("user", "Go on."), asked])
+    assert [turn.text for turn in result.messages if turn.role == "tool"] == ["from the server"]
 
 
 def test_two_loops_one_after_another_share_a_session(plain):

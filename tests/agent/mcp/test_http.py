@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,9 @@ from mcp import Client
 
 from abstractllm.agent.mcp import mcp_tools
 from abstractllm.errors import AuthenticationError, ProviderConnectionError, UnsupportedOperationError
+
+BIG = 3_000_000
+"""Characters of an answer, more than the SDK takes as one event by itself."""
 
 
 def named(tools):
@@ -36,7 +40,14 @@ def answering(status):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with running(Handler) as url:
+        yield url
+
+
+@contextmanager
+def running(handler):
+    """Serve HTTP with a handler for the length of a block, which gives the URL."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -44,6 +55,54 @@ def answering(status):
         finally:
             server.shutdown()
             thread.join()
+
+
+class OldServer(http.server.BaseHTTPRequestHandler):
+    """A server without any library, of the time before 2026-07-28, which answers calls as streams of events."""
+
+    def do_POST(self):
+        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        method, parameters = message["method"], message.get("params", {})
+        if "id" not in message:
+            return self.send(202)
+        if method == "initialize":
+            information = {"name": "old", "version": "1"}
+            version = parameters["protocolVersion"]
+            return self.reply(message, protocolVersion=version, capabilities={"tools": {}}, serverInfo=information)
+        if method == "tools/list":
+            return self.reply(
+                message, tools=[{"name": name, "inputSchema": {"type": "object"}} for name in ("big", "cut")]
+            )
+        if method != "tools/call":
+            return self.send(400)
+        if parameters["name"] == "cut":
+            return self.send(200, b": nothing follows\n\n", "text/event-stream")
+        result = {"content": [{"type": "text", "text": "x" * BIG}]}
+        event = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result})
+        return self.send(200, f"event: message\ndata: {event}\n\n".encode(), "text/event-stream")
+
+    def reply(self, message, **result):
+        body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result})
+        self.send(200, body.encode(), "application/json")
+
+    def send(self, status, body=b"", kind="text/plain"):
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+async def test_an_old_server_with_a_big_answer_and_one_that_is_cut_off():
+    with running(OldServer) as url:
+        async with mcp_tools(url) as found:
+            tools = named(found)
+            with pytest.raises(ProviderConnectionError, match="broke off its answer to the call of 'cut'"):
+                await tools["cut"]()
+            assert len(await tools["big"]()) == BIG
 
 
 async def test_tools_are_called(serving, ours):
