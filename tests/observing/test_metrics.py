@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-import threading
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
-from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, strategies as st
 
 from abstractllm import Metrics, create_llm
-from abstractllm.agent.events import (
-    RunFailed,
-    RunFinished,
-    RunInfo,
-    RunStarted,
-    TextDelta,
-    ToolFinished,
-    ToolOutcome,
-    ToolStarted,
-    TurnFinished,
-)
 from abstractllm.errors import GenerationError, InvalidParameterError, RequestTimeoutError
-from abstractllm.observing import totals
-from abstractllm.observing.distribution import SECONDS, Distribution, percentile, spread
-from abstractllm.observing.metrics import KEPT
-from abstractllm.observing.runs import MOST_OPEN
 from abstractllm.observing.summary import Summary
 from abstractllm.prices import Cost, Price
 from abstractllm.providers.echo import Reply
 from abstractllm.providers.run import GenerationEvent
 from abstractllm.testing.faces import Face, ask
-from abstractllm.types import GenerateRequest, GenerateResponse, Message, Timings, ToolCall, Usage
+from abstractllm.types import GenerateRequest, GenerateResponse, Message, Timings, Usage
 
-REQUEST = GenerateRequest((Message("user", "Hi"),), model="m")
-INFO = RunInfo("run-1", "helper", "echo", "m")
-DOLLARS = {"input": 1.25, "output": "10", "cached": 0.125, "currency": "USD"}
+from .counting import DOLLARS, REQUEST, ended, run
 
 
 def observed(**settings):
     llm, metrics = create_llm("echo", **settings), Metrics()
     llm.observers.append(metrics)
     return llm, metrics
-
-
-def ended(kind="finished", usage=None, timings=None, seconds=1.0, error=None, provider="p", model="m", **more):
-    request = GenerateRequest((Message("user", "Hi"),), model=model)
-    response = GenerateResponse(usage=usage, timings=timings, **more)
-    return GenerationEvent(kind, provider, request, response, error, seconds)
 
 
 @pytest.mark.parametrize("face", list(Face))
@@ -197,133 +169,6 @@ def test_what_is_no_price_is_refused(price):
         Metrics({"m": price})
 
 
-# Many, for long.
-
-
-def test_records_are_bounded_and_counters_are_not():
-    metrics = Metrics()
-    for number in range(KEPT + 5):
-        metrics(ended(seconds=float(number), usage=Usage(1, 1)))
-    assert len(metrics.requests) == KEPT
-    summary = metrics.summary().requests
-    assert (summary.total, summary.tokens.total, summary.latency.min) == (KEPT + 5, 2 * KEPT + 10, 0.0)
-    assert summary.latency.p50 == 5 + KEPT / 2 - 1
-
-
-def test_names_without_end_share_one_row():
-    metrics = Metrics()
-    for number in range(totals.MOST_ROWS + 10):
-        metrics(ended(model=f"m{number}"))
-        metrics(INFO, ToolFinished(ToolCall("1", f"t{number}"), ToolOutcome("error", "")))
-    summary = metrics.summary()
-    assert len(summary.by_model) == len(summary.tools) == totals.MOST_ROWS + 1
-    assert summary.by_model["(other):(other)"].total == summary.tools["(other)"].total == 10
-    assert summary.requests.total == totals.MOST_ROWS + 10
-
-
-def test_runs_whose_end_is_never_told_are_forgotten():
-    metrics = Metrics()
-    for number in range(MOST_OPEN + 1):
-        metrics(RunInfo(str(number), "a", "p"), TurnFinished(1, GenerateResponse()))
-    metrics(RunInfo("0", "a", "p"), RunFailed(ValueError()))
-    metrics(RunInfo("9", "a", "p"), RunFailed(ValueError()))
-    assert [run.turns for run in metrics.runs] == [0, 1]
-
-
-@pytest.fixture
-def often_switching():
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def test_many_threads_lose_nothing(often_switching):
-    metrics = Metrics({"m": DOLLARS})
-    each, threads, told = 3000, 6, ended(usage=Usage(1, 2))
-
-    def work():
-        for _ in range(each):
-            metrics(told)
-        metrics.summary()
-
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for one in workers:
-        one.start()
-    for one in workers:
-        one.join()
-    assert metrics.summary().requests.tokens.completion == 2 * each * threads
-    assert metrics.summary().requests.latency.count == each * threads
-    assert metrics.summary().requests.cost == {"USD": each * threads * Decimal("0.00002125")}
-
-
-def test_two_objects_share_nothing_and_one_can_be_shared():
-    one, other, both = Metrics(), Metrics(), Metrics()
-    for metrics in (one, other):
-        llm = create_llm("echo")
-        llm.observers += [metrics, both]
-        llm.generate("Hi")
-    assert [metrics.summary().requests.total for metrics in (one, other, both)] == [1, 1, 2]
-    both.clear()
-    assert (both.summary().requests.total, both.requests, one.summary().requests.total) == (0, [], 1)
-
-
-# Runs of agents.
-
-
-def run(metrics, info=INFO, turns=2, end=None):
-    metrics(info, RunStarted((Message("user", "Hi"),)))
-    for turn in range(1, turns + 1):
-        metrics(info, TextDelta("x"))
-        metrics(info, TurnFinished(turn, GenerateResponse(usage=Usage(10 * turn, turn))))
-    result = SimpleNamespace(usage=Usage(30, 3), turns=turns, stop="end")
-    metrics(info, end or RunFinished(result))
-
-
-def test_a_run_has_all_its_turns_and_calls():
-    metrics = Metrics()
-    metrics(INFO, RunStarted(()))
-    for name, outcome in (
-        ("add", ToolOutcome("ok", "", seconds=0.5)),
-        ("add", ToolOutcome("timeout", "", seconds=1.5)),
-    ):
-        metrics(INFO, ToolStarted(ToolCall("c", name)))
-        metrics(INFO, ToolFinished(ToolCall("c", name), outcome))
-    metrics(INFO, ToolFinished(ToolCall("c", "nope"), ToolOutcome("error", "", error=KeyError("x"))))
-    run(metrics)
-    summary = metrics.summary()
-    assert (summary.runs.total, summary.runs.turns, summary.runs.tool_calls) == (1, 2, 3)
-    assert (summary.runs.tokens.prompt, summary.runs.stops) == (30, {"end": 1})
-    assert (summary.tools["add"].total, summary.tools["add"].successful) == (2, 1)
-    assert summary.tools["add"].kinds == {"ok": 1, "timeout": 1}
-    assert (summary.tools["add"].seconds.min, summary.tools["add"].seconds.max) == (0.5, 1.5)
-    assert [(call.name, call.kind, call.error) for call in metrics.tool_calls][-1] == ("nope", "error", "KeyError")
-    assert summary.requests.total == 0
-
-
-@pytest.mark.parametrize(
-    ("error", "stop", "failed", "name"),
-    [(GenerationError("no"), "failed", 1, "GenerationError"), (asyncio.CancelledError(), "cancelled", 0, None)],
-)
-def test_a_run_that_breaks_off_has_what_its_turns_told(error, stop, failed, name):
-    metrics = Metrics()
-    run(metrics, end=RunFailed(error))
-    (record,) = metrics.runs
-    assert (record.stop, record.error, record.turns, record.usage) == (stop, name, 2, Usage(30, 3))
-    assert metrics.summary().runs.failed == failed
-
-
-def test_runs_at_once_are_kept_apart():
-    metrics = Metrics()
-    first, second = RunInfo("1", "a", "p"), RunInfo("2", "b", "p")
-    metrics(first, RunStarted(()))
-    run(metrics, second, turns=3)
-    metrics(first, TurnFinished(1, GenerateResponse(usage=None)))
-    metrics(first, RunFailed(ValueError()))
-    assert [(one.agent, one.turns) for one in metrics.runs] == [("b", 3), ("a", 1)]
-    assert metrics.summary().by_agent["b"].turns == 3
-
-
 # Output.
 
 
@@ -354,42 +199,3 @@ def test_every_documented_field_exists():
         named = {word for line in kind.__doc__.splitlines() for word in line.split("`")[1::2]}
         known = {field.name for one in kinds for field in fields(one)} | {"prompt", "completion"}
         assert {word for word in named if word.isidentifier()} <= known
-
-
-# Distributions.
-
-
-@given(st.lists(st.floats(0, 200), min_size=1))
-def test_a_distribution_counts_every_value_in_its_bucket(values):
-    found = Distribution()
-    for value in values:
-        found.add(value)
-    expected = [
-        sum(low < value <= high for value in values) for low, high in zip((-1, *SECONDS), (*SECONDS, 1e9), strict=True)
-    ]
-    assert found.buckets == expected
-    told = spread(found, values)
-    assert (told.min, told.max, told.count) == (min(values), max(values), len(values))
-    assert told.min <= told.p50 <= told.p95 <= told.max
-
-
-@given(st.lists(st.integers(), min_size=1), st.integers(1, 100))
-def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(values, percent):
-    found = percentile(sorted(values), percent)
-    enough = [one for one in values if 100 * sum(other <= one for other in values) >= percent * len(values)]
-    assert found == min(enough)
-
-
-@given(st.lists(st.floats(0, 100)), st.lists(st.floats(0, 100)))
-def test_merging_is_counting_both(one, other):
-    parts = [Distribution(), Distribution(), Distribution()]
-    for place, values in enumerate((one, other, one + other)):
-        for value in values:
-            parts[place].add(value)
-    parts[0].merge(parts[1])
-    assert (parts[0].buckets, parts[0].least, parts[0].greatest) == (
-        parts[2].buckets,
-        parts[2].least,
-        parts[2].greatest,
-    )
-    assert parts[0].sum == pytest.approx(parts[2].sum)
