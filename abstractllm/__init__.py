@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Result as Result,
         Run as Run,
     )
+    from abstractllm.agent.mcp import mcp_tools as mcp_tools, serve_tools as serve_tools
     from abstractllm.batch import BatchItem as BatchItem, BatchProgress as BatchProgress
     from abstractllm.capabilities import Capabilities as Capabilities, ModelCapability as ModelCapability
     from abstractllm.errors import (
@@ -187,13 +188,16 @@ __all__ = [
     "fetch_file",
     "fetch_file_async",
     "list_providers",
+    "mcp_tools",
     "redact",
     "register_provider",
+    "serve_tools",
     "tool",
 ]
 
 _PLACES = {
     "abstractllm.agent": ("Agent", "Answer", "Limits", "Reply", "Result", "Run"),
+    "abstractllm.agent.mcp": ("mcp_tools", "serve_tools"),
     "abstractllm.batch": ("BatchItem", "BatchProgress"),
     "abstractllm.capabilities": ("Capabilities", "ModelCapability"),
     "abstractllm.errors": (
