@@ -70,10 +70,23 @@ _NOTHING_LATEST = (None,) * len(_LATEST)
 
 
 class _ChoiceBuilder:
-    """Collects the deltas of one answer; later facts replace earlier ones, texts are joined."""
+    """Collects the deltas of one answer; later facts replace earlier ones, texts are joined.
 
-    def __init__(self, choice: int) -> None:
-        self.choice = choice
+    A delta that stays alone is the answer, as it is; nothing is taken apart and put together for it.
+    """
+
+    __slots__ = ("calls", "choice", "content", "latest", "logprobs", "provider_data", "reasoning", "sole")
+
+    def __init__(self, first: GenerateResponse) -> None:
+        self.choice = first.choice
+        self.sole: GenerateResponse | None = None
+        if first.tool_call_deltas or first.tool_calls or first.provider_data is not None:
+            self._begin()
+            self._join(first)
+        else:
+            self.sole = first
+
+    def _begin(self) -> None:
         self.content: list[str] = []
         self.reasoning: list[str] = []
         self.logprobs: list[TokenLogprob] = []
@@ -81,7 +94,19 @@ class _ChoiceBuilder:
         self.provider_data: dict[str, Any] = {}
         self.latest: dict[str, Any] = {}
 
+    @property
+    def finished(self) -> bool:
+        """Whether the reason of the answer's end is known."""
+        return "finish_reason" in self.latest if self.sole is None else self.sole.finish_reason is not None
+
     def add(self, delta: GenerateResponse) -> None:
+        first, self.sole = self.sole, None
+        if first is not None:
+            self._begin()
+            self._join(first)
+        self._join(delta)
+
+    def _join(self, delta: GenerateResponse) -> None:
         if delta.content:
             self.content.append(delta.content)
         if delta.reasoning:
@@ -105,6 +130,8 @@ class _ChoiceBuilder:
             self.calls.setdefault(call.index, _CallBuilder(call.index)).add(call)
 
     def build(self) -> GenerateResponse:
+        if self.sole is not None:
+            return self.sole
         return GenerateResponse(
             content="".join(self.content),
             reasoning="".join(self.reasoning),
@@ -135,8 +162,9 @@ class ResponseAccumulator:
             return
         choice = self._choices.get(delta.choice)
         if choice is None:
-            choice = self._choices[delta.choice] = _ChoiceBuilder(delta.choice)
-        choice.add(delta)
+            self._choices[delta.choice] = _ChoiceBuilder(delta)
+        else:
+            choice.add(delta)
 
     def restart(self) -> None:
         """Forget the answer so far, and begin another one; `usage` will be of both together."""
@@ -146,7 +174,7 @@ class ResponseAccumulator:
     @property
     def finished(self) -> bool:
         """Whether every answer that has begun has its finish_reason, and at least one has begun."""
-        return bool(self._choices) and all("finish_reason" in one.latest for one in self._choices.values())
+        return bool(self._choices) and all(one.finished for one in self._choices.values())
 
     @property
     def partial(self) -> Any:

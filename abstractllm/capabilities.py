@@ -76,8 +76,7 @@ def check_options(given: Iterable[str], *, declared: frozenset[str], provider: s
 
 def _check_messages(request: GenerateRequest, capabilities: Capabilities, provider: str) -> None:
     """Refuse the kinds of turns and parts that the model cannot read."""
-    turns = [message for message in request.messages if message.role != "system"]
-    if len(turns) > 1 and _lacks(capabilities, ModelCapability.MULTI_TURN):
+    if _lacks(capabilities, ModelCapability.MULTI_TURN) and sum(one.role != "system" for one in request.messages) > 1:
         raise _refusal("messages", "answers single prompts only; leave earlier turns out", provider)
     for message in request.messages:
         if message.role == "system" and capabilities.get(ModelCapability.SYSTEM_PROMPT) is False:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
@@ -19,12 +19,12 @@ from abstractllm.capabilities import check_request
 from abstractllm.errors import UnsupportedFeatureError, UnsupportedOperationError
 from abstractllm.interface import AbstractLLMInterface, File, ToolLike
 from abstractllm.parameters import ModelParameter
-from abstractllm.providers.call import Call
+from abstractllm.providers.call import NO_LIMITS, Call
 from abstractllm.providers.documents import must_become_text, with_documents_as_text, with_stand_ins
 from abstractllm.providers.reask import answered, check_retries, retries
 from abstractllm.providers.request import build_request, instance_config, listed, naming_variable, with_files_read
 from abstractllm.providers.run import Observer, Run, limited, partial_reader
-from abstractllm.providers.sources import collect, generator, is_cancelled
+from abstractllm.providers.sources import collect, generator
 from abstractllm.streams import AsyncResponseStream, Line, ResponseStream
 from abstractllm.threads import DaemonThreads, ForkSafeLock
 from abstractllm.types import GenerateRequest, GenerateResponse
@@ -90,6 +90,11 @@ class BaseProvider(AbstractLLMInterface):
         self._state = ForkSafeLock()
         super().__init__(self._configured(given))
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "_answer" not in vars(cls) and not {"_stream", "_astream"}.isdisjoint(vars(cls)):
+            cls._answer = BaseProvider._answer  # type: ignore[method-assign]
+
     # What an author writes.
 
     def _stream(self, request: GenerateRequest, call: Call) -> Iterator[GenerateResponse]:
@@ -99,6 +104,14 @@ class BaseProvider(AbstractLLMInterface):
     def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
         """Yield the answer's deltas; the last one carries `finish_reason` and `usage`. Must not block."""
         raise NotImplementedError
+
+    def _answer(self, request: GenerateRequest, call: Call) -> Coroutine[Any, Any, GenerateResponse] | None:
+        """Return what gets the whole answer in one step where that is cheaper, None where there is nothing but deltas.
+
+        It is the delta that `_stream` or `_astream` would yield alone. A class that writes one of these anew has none
+        unless it writes this anew as well.
+        """
+        return None
 
     def _check(self, request: GenerateRequest) -> None:
         """Raise UnsupportedFeatureError for what this provider cannot do beyond what its names above tell."""
@@ -223,10 +236,10 @@ class BaseProvider(AbstractLLMInterface):
         request = self._checked(prompt, system_prompt, paths, stream, tools, params, unread=True)
         accumulator = ResponseAccumulator(partial_reader(request))
         line = Line()
-        deltas = self._async_deltas(request, accumulator, line, paths)
-        if stream:
-            return AsyncResponseStream(deltas, accumulator, line)
-        return collect(deltas, accumulator)
+        if stream or self._retries(request):
+            deltas = self._async_deltas(request, accumulator, line, paths)
+            return AsyncResponseStream(deltas, accumulator, line) if stream else collect(deltas, accumulator)
+        return self._whole(request, accumulator, line, paths)
 
     def set_config(self, **settings: Any) -> None:
         """Change the configuration for the calls that follow; raises InvalidParameterError as construction does."""
@@ -322,6 +335,8 @@ class BaseProvider(AbstractLLMInterface):
             yield from portal().iterate(lambda: self._async_deltas(request, accumulator, line))
             return
         with self._run(request, accumulator, line) as run:
+            self._check_open()
+            run.start()
             with closing(generator(self._stream(request, run.call))) as source:
                 for delta in source:
                     yield run.accept(delta)
@@ -331,9 +346,8 @@ class BaseProvider(AbstractLLMInterface):
         self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line, unread: Sequence[File] = ()
     ) -> AsyncGenerator[GenerateResponse, None]:
         """Run the request on an event loop; no step of a blocking generator runs there, and no file is read there."""
-        unready = bool(unread) or must_become_text(request, self)
-        with self._run(request, accumulator, line, complete=not unready) as run:
-            begun = self._after_reading(run, unread) if unready else self._async_source(request, run.call)
+        with self._run(request, accumulator, line) as run:
+            begun = self._begun_source(run, unread)
             most = self._retries(request)
             if most:
                 async with aclosing(
@@ -342,10 +356,43 @@ class BaseProvider(AbstractLLMInterface):
                     async for delta in taken:
                         yield delta
             else:
-                async with aclosing(begun) as source, aclosing(limited(source, run.call)) as deltas:
+                async with aclosing(limited(begun, run.call)) as deltas:
                     async for delta in deltas:
                         yield run.accept(delta)
             run.finish()
+
+    async def _whole(
+        self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line, unread: Sequence[File]
+    ) -> GenerateResponse:
+        """Do what `_async_deltas` does for a request that is asked once, and hand the answer over at its end alone."""
+        with self._run(request, accumulator, line) as run:
+            answer = self._begun_answer(run, unread)
+            if answer is None:
+                async with aclosing(limited(self._begun_source(run, unread), run.call)) as deltas:
+                    async for delta in deltas:
+                        run.accept(delta)
+            else:
+                run.accept(await answer)
+            run.finish()
+        return accumulator.response
+
+    def _begun_answer(self, run: Run, unread: Sequence[File]) -> Coroutine[Any, Any, GenerateResponse] | None:
+        """Start a run that can be answered in one step: nothing is to be read before, and no limit is to be kept."""
+        self._check_open()
+        if unread or run.call.timeout is not NO_LIMITS or must_become_text(run.request, self):
+            return None
+        answer = self._answer(run.request, run.call)
+        if answer is not None:
+            run.start()
+        return answer
+
+    def _begun_source(self, run: Run, unread: Sequence[File]) -> AsyncGenerator[GenerateResponse, None]:
+        """Start a run, at once or when what is to be read has been read, and return its deltas."""
+        self._check_open()
+        if unread or must_become_text(run.request, self):
+            return self._after_reading(run, unread)
+        run.start()
+        return self._async_source(run.request, run.call)
 
     async def _after_reading(self, run: Run, files: Sequence[File]) -> AsyncGenerator[GenerateResponse, None]:
         """Read the files and documents in a thread, then run the request with them."""
@@ -386,31 +433,11 @@ class BaseProvider(AbstractLLMInterface):
                 self._threads[name] = DaemonThreads(limit, name)
             return self._threads[name]
 
-    @contextmanager
-    def _run(
-        self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line, *, complete: bool = True
-    ) -> Iterator[Run]:
-        """Follow one request to its end, whichever way it ends; one that is not `complete` yet is started later."""
-        run = Run(self.name, request, accumulator, self.observers, self.known_cost)
+    def _run(self, request: GenerateRequest, accumulator: ResponseAccumulator, line: Line) -> Run:
+        """Return what follows one request to its end, for `with`.
+
+        In there `_check_open` comes first: either `close` finds the call that was added, or the request is refused.
+        """
+        run = Run(self.name, request, accumulator, self.observers, self._calls, self.known_cost)
         line.place = run.call
-        self._calls.add(run.call)
-        try:
-            self._check_open()  # after the call was added: either `close` cancels it, or it is refused here
-            if complete:
-                run.start()
-            yield run
-        except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt) as error:
-            if isinstance(error, asyncio.CancelledError) and run.call.closed and not is_cancelled():
-                raise run.failed(error) from error
-            run.notify("finished" if accumulator.finished else "cancelled")
-            raise
-        except Exception as error:
-            failure = run.failed(error)
-            if failure is error:
-                raise
-            raise failure from error
-        else:
-            run.notify("finished")
-        finally:
-            self._calls.discard(run.call)
-            run.call.cancel()
+        return run

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from abstractllm.errors import RequestTimeoutError
 from abstractllm.types import Timeout
 
+NO_LIMITS = Timeout()
+"""The limits of a request that has none."""
+
 
 class Call:
     """One run of a request; safe to use from any thread.
@@ -22,7 +25,7 @@ class Call:
 
     def __init__(self, timeout: Timeout | None = None) -> None:
         total = timeout.total if timeout else None
-        self.timeout = timeout or Timeout()
+        self.timeout = timeout or NO_LIMITS
         self.started = self.asked = time.monotonic()
         self.deadline = None if total is None else self.started + total
         self._pid = os.getpid()
@@ -48,7 +51,7 @@ class Call:
         self._call_back()
 
     def _call_back(self) -> None:
-        if os.getpid() != self._pid:
+        if not self._callbacks or os.getpid() != self._pid:
             return
         while self._callbacks:
             try:

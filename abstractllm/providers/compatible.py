@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -69,6 +69,9 @@ class CompatibleProvider(HTTPEmbeddings):
         if self.service.finds_stops or not request.stop:
             return super()._astream(request, call)
         return cut_at_stop(super()._astream(replace(request, stop=(), stream=True), call), request.stop)
+
+    def _answer(self, request: GenerateRequest, call: Call) -> Coroutine[Any, Any, GenerateResponse] | None:
+        return super()._answer(request, call) if self.service.finds_stops or not request.stop else None
 
     def _check(self, request: GenerateRequest) -> None:
         super()._check(request)

@@ -40,7 +40,11 @@ def with_stand_ins(request: GenerateRequest, llm: AbstractLLMInterface) -> Gener
 
 def parts_of(request: GenerateRequest) -> list[Part]:
     """Return the parts of all turns."""
-    return [part for message in request.messages if not isinstance(message.content, str) for part in message.content]
+    parts: list[Part] = []
+    for message in request.messages:
+        if not isinstance(message.content, str):
+            parts.extend(message.content)
+    return parts
 
 
 def with_parts(request: GenerateRequest, change: Callable[[Part], Part]) -> GenerateRequest:

@@ -157,7 +157,8 @@ class EmbeddingProvider(BaseProvider):
     async def _embedded(self, request: EmbeddingRequest) -> Embeddings:
         """Do the work within its limits; it ends with an error of ours when the provider is closed."""
         nothing = GenerateRequest((), timeout=request.timeout)  # no answer, so that observers are told nothing
-        with self._run(nothing, ResponseAccumulator(), Line(), complete=False) as run:
+        with self._run(nothing, ResponseAccumulator(), Line()) as run:
+            self._check_open()
             try:
                 async with aclosing(limited(self._joined(request, run.call), run.call)) as found:
                     return await anext(found)

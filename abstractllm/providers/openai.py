@@ -19,7 +19,7 @@ from abstractllm.providers.compatible import no_model, openai_embeddings
 from abstractllm.providers.embedding import EmbeddingService
 from abstractllm.providers.http.attachments import Attachments
 from abstractllm.providers.http.embeddings import HTTPEmbeddings
-from abstractllm.types import GenerateRequest
+from abstractllm.types import GenerateRequest, Reasoning
 from abstractllm.wire.asking import as_asked
 from abstractllm.wire.codec import Codec
 from abstractllm.wire.openai_chat import STANDARD, ChatQuirks, OpenAIChat
@@ -56,16 +56,16 @@ class Family:
     unasked: bool = False
     calls: API | None = None
 
-    def accepted_by(self, request: GenerateRequest) -> frozenset[str]:
-        """Return the parameters that go with the effort of a request."""
-        return self.accepted if self._reasons_at(request) else self.accepted | self.unreasoned
+    def accepted_at(self, effort: Reasoning | None) -> frozenset[str]:
+        """Return the parameters that go with an effort."""
+        return self.accepted if self._reasons_at(effort) else self.accepted | self.unreasoned
 
-    def api_for(self, request: GenerateRequest) -> API:
-        """Return the API that serves a request."""
-        return self.calls if self.calls and request.tools and self._reasons_at(request) else self.api
+    def api_at(self, effort: Reasoning | None, *, tools: bool) -> API:
+        """Return the API that serves requests of an effort, with tools or without."""
+        return self.calls if self.calls and tools and self._reasons_at(effort) else self.api
 
-    def _reasons_at(self, request: GenerateRequest) -> bool:
-        return self.unasked if request.reasoning is None else request.reasoning != "none"
+    def _reasons_at(self, effort: Reasoning | None) -> bool:
+        return self.unasked if effort is None else effort != "none"
 
 
 _REASONING = STANDARD - _PLAIN_ONLY
@@ -134,13 +134,6 @@ _BEFORE_FORMS = re.compile(r"gpt-3\.5-.+|gpt-4(-.+)?|gpt-4o-2024-05-13")
 """Models that know no schemas for their answers, which came with gpt-4o-2024-08-06: OpenAI's guide to them."""
 
 
-@lru_cache(maxsize=256)
-def _forms_of(model: str | None) -> ChatQuirks:
-    """Return how a model is asked for a form, through either API."""
-    return _UNFORMED if _BEFORE_FORMS.fullmatch(_base(model or "")) else _FORMED
-
-
-@lru_cache(maxsize=256)
 def _codec_of(family: Family, api: API, provider: str, accepted: frozenset[str]) -> OpenAIChat | OpenAIResponses:
     """Return the format for models of a family and the parameters that they accept."""
     if api == "responses":
@@ -153,8 +146,32 @@ def _codec_of(family: Family, api: API, provider: str, accepted: frozenset[str])
     return OpenAIChat(quirks, provider)
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """How requests of one kind are asked: through an API, in its format; with `forms` where they ask for a form."""
+
+    api: API
+    accepted: frozenset[str]
+    codec: OpenAIChat | OpenAIResponses
+    forms: ChatQuirks
+
+
+@lru_cache(maxsize=1024)
+def _route_of(provider: str, api: API | None, model: str | None, effort: Reasoning | None, tools: bool) -> _Route:
+    """Return how a model is asked with an effort, with tools or without; through `api` where that is chosen."""
+    family = _family_of(model)
+    taken, accepted = api or family.api_at(effort, tools=tools), family.accepted_at(effort)
+    forms = _UNFORMED if _BEFORE_FORMS.fullmatch(_base(model or "")) else _FORMED
+    return _Route(taken, accepted, _codec_of(family, taken, provider, accepted), forms)
+
+
+def _family_of(model: str | None) -> Family:
+    return UNKNOWN if model is None else family_of(model)
+
+
 @lru_cache(maxsize=256)
-def _capabilities_of(family: Family) -> Capabilities:
+def _capabilities_of(model: str | None) -> Capabilities:
+    family = _family_of(model)
     able_to_call = True if family is not UNKNOWN and family.api == "chat" else None
     able = (ModelCapability.STREAMING, ModelCapability.ASYNC, ModelCapability.SYSTEM_PROMPT)
     return MappingProxyType(
@@ -194,48 +211,40 @@ class OpenAIProvider(HTTPEmbeddings):
 
     def get_capabilities(self) -> Capabilities:
         """Return what the configured model can do; None stands for what its name does not tell."""
-        return _capabilities_of(self._family(self.get_param("model")))
+        return _capabilities_of(self.get_param("model"))
 
     def _configure(self, config: Mapping[str, Any]) -> None:
         super()._configure(config)
         self._api = _checked_api(config.get("api"))
 
     def _codec(self) -> OpenAIChat | OpenAIResponses:
-        return _codec_of(UNKNOWN, self._api or UNKNOWN.api, self.name, UNKNOWN.accepted)
+        return _route_of(self.name, self._api, None, None, False).codec
 
     def _codec_for(self, request: GenerateRequest) -> Codec:
-        return codec_for(self._plain_codec(request), request, _forms_of(request.model))
+        route = self._route(request)
+        return codec_for(route.codec, request, route.forms)
 
-    def _plain_codec(self, request: GenerateRequest) -> OpenAIChat | OpenAIResponses:
-        family = self._family(request.model)
-        return _codec_of(family, self._api or family.api_for(request), self.name, family.accepted_by(request))
+    def _route(self, request: GenerateRequest) -> _Route:
+        return _route_of(self.name, self._api, request.model, request.reasoning, bool(request.tools))
 
     def _embedding_codec(self) -> OpenAIEmbeddings:
         return openai_embeddings(embedding_services.OPENAI, self.name)
 
     def _attachments(self, request: GenerateRequest) -> Attachments:
-        return intake.OPENAI_RESPONSES if self._api_of(request) == "responses" else intake.OPENAI_CHAT
+        return intake.OPENAI_RESPONSES if self._route(request).api == "responses" else intake.OPENAI_CHAT
 
     def _url(self, request: GenerateRequest, base_url: str) -> str:
-        path = "/responses" if self._api_of(request) == "responses" else "/chat/completions"
+        path = "/responses" if self._route(request).api == "responses" else "/chat/completions"
         return base_url + path
 
     def _check(self, request: GenerateRequest) -> None:
         super()._check(request)
         if request.model is None:
             raise no_model()
-        family = self._family(request.model)
-        accepted, api = family.accepted_by(request), self._api or family.api_for(request)
-        check_sayable(request, accepted, f"The model {request.model!r}")
-        _check_options(request, api)
-        plain = _codec_of(family, api, self.name, accepted)
-        plain.check_request(as_asked(codec_for(plain, request, _forms_of(request.model)), request))
-
-    def _api_of(self, request: GenerateRequest) -> API:
-        return self._api or self._family(request.model).api_for(request)
-
-    def _family(self, model: str | None) -> Family:
-        return UNKNOWN if model is None else family_of(model)
+        route = self._route(request)
+        check_sayable(request, route.accepted, f"The model {request.model!r}")
+        _check_options(request, route.api)
+        route.codec.check_request(as_asked(codec_for(route.codec, request, route.forms), request))
 
 
 _OF_CHAT = frozenset({"prediction", "verbosity", "web_search_options"})

@@ -54,7 +54,7 @@ async def answered(
     source, request = first, None
     while True:
         failure: OutputValidationError | None = None
-        async with aclosing(source), aclosing(limited(source, run.call)) as deltas:
+        async with aclosing(limited(source, run.call)) as deltas:
             async for delta in deltas:
                 try:
                     taken = run.accept(delta)

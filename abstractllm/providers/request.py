@@ -129,7 +129,7 @@ def _conversation(
         messages = _with_files(messages, _unread_parts(files) if unread else _read_parts(files))
     if messages[-1].role == "user" and _says_nothing(messages[-1].content):
         raise InvalidParameterError("messages", "The last turn is the user's and empty; give it the text to answer.")
-    if system_prompt is None and all(message.role != "system" for message in messages):
+    if system_prompt is None and default_system_prompt and all(message.role != "system" for message in messages):
         system_prompt = default_system_prompt
     if system_prompt is not None and not isinstance(system_prompt, str):
         kind = type(system_prompt).__name__
@@ -140,8 +140,9 @@ def _conversation(
 
 
 def _says_nothing(content: str | tuple[Part, ...]) -> bool:
-    parts = (TextPart(content),) if isinstance(content, str) else content
-    return all(isinstance(part, TextPart) and not part.name and not part.text.strip() for part in parts)
+    if isinstance(content, str):
+        return not content.strip()
+    return all(isinstance(part, TextPart) and not part.name and not part.text.strip() for part in content)
 
 
 def _prompt(prompt: object) -> str:

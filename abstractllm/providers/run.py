@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from abstractllm.accumulator import ResponseAccumulator, call_deltas
 from abstractllm.errors import (
@@ -18,7 +20,8 @@ from abstractllm.errors import (
     RequestTimeoutError,
     UnsupportedOperationError,
 )
-from abstractllm.providers.call import Call
+from abstractllm.providers.call import NO_LIMITS, Call
+from abstractllm.providers.sources import is_cancelled
 from abstractllm.types import GenerateRequest, GenerateResponse, Timeout
 
 if TYPE_CHECKING:
@@ -65,7 +68,11 @@ Observer = Callable[[GenerationEvent], None]
 
 
 class Run:
-    """The state of one running request of the provider named `provider`."""
+    """The state of one request of the provider named `provider`, which `with` follows to its end, whatever that is.
+
+    Until then its call is in `running`; afterwards it is cancelled, so that whatever still works for it stops. What
+    breaks in between leaves `with` as an error of ours.
+    """
 
     def __init__(
         self,
@@ -73,9 +80,11 @@ class Run:
         request: GenerateRequest,
         accumulator: ResponseAccumulator,
         observers: list[Observer],
+        running: set[Call],
         known_cost: KnownCost = no_known_cost,
     ) -> None:
         self.call = Call(request.timeout)
+        self._running = running
         self._provider = provider
         self.request = request
         self._accumulator = accumulator
@@ -84,6 +93,32 @@ class Run:
         self._tool_calls = 0
         self._has_started = False
         self._texts: dict[int, str] = {}  # of each choice, where its form matters
+
+    def __enter__(self) -> Self:
+        self._running.add(self.call)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._end(error)
+        finally:
+            self._running.discard(self.call)
+            self.call.cancel()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Tell the observers of the end, and raise the error for the user where that is another one."""
+        if error is None:
+            self.notify("finished")
+        elif isinstance(error, asyncio.CancelledError) and self.call.closed and not is_cancelled():
+            raise self.failed(error) from error
+        elif isinstance(error, (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt)):
+            self.notify("finished" if self._accumulator.finished else "cancelled")
+        elif isinstance(error, Exception):
+            failure = self.failed(error)
+            if failure is not error:
+                raise failure from error
 
     def start(self) -> None:
         """Tell the observers that the request, now complete, has started."""
@@ -200,31 +235,40 @@ def partial_reader(request: GenerateRequest) -> Callable[[str], Any] | None:
 
 
 def limited(source: AsyncGenerator[T, None], call: Call) -> AsyncGenerator[T, None]:
-    """Return the deltas of `source`; raises RequestTimeoutError when one is later than the call's limits allow."""
-    return source if call.timeout == Timeout() else _in_time(source, call)
+    """Return the deltas of `source`; raises RequestTimeoutError when one is later than the call's limits allow.
+
+    Closing what is returned closes `source`.
+    """
+    return source if call.timeout is NO_LIMITS or call.timeout == NO_LIMITS else _in_time(source, call)
 
 
-async def _in_time(source: AsyncIterator[T], call: Call) -> AsyncGenerator[T, None]:
+async def _in_time(source: AsyncGenerator[T, None], call: Call) -> AsyncGenerator[T, None]:
     first = True
-    while True:
-        limits = dict(_limits(call, first=first))
-        name = min(limits, key=lambda limit: limits[limit], default="total")
-        scope = asyncio.timeout(limits.get(name))
-        watch = _FirstEvent(call, scope) if first else None
-        try:
-            async with scope:
-                delta = await anext(source)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            raise _too_late("first_event" if watch and watch.late else name, call.timeout) from error
-        finally:
-            if watch is not None:
-                watch.stop()
-        first = False
-        yield delta
+    async with aclosing(source):
+        while True:
+            try:
+                delta = await _next_in_time(source, call, first=first)
+            except StopAsyncIteration:
+                return
+            first = False
+            yield delta
+
+
+async def _next_in_time(source: AsyncGenerator[T, None], call: Call, *, first: bool) -> T:
+    limits = dict(_limits(call, first=first))
+    name = min(limits, key=lambda limit: limits[limit], default="total")
+    scope = asyncio.timeout(limits.get(name))
+    watch = _FirstEvent(call, scope) if first else None
+    try:
+        async with scope:
+            return await anext(source)
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise _too_late("first_event" if watch and watch.late else name, call.timeout) from error
+    finally:
+        if watch is not None:
+            watch.stop()
 
 
 def _limits(call: Call, *, first: bool) -> Iterator[tuple[str, float]]:

@@ -79,7 +79,10 @@ class ProviderConformance(FeatureRules):
                 require(same or not self.deterministic, f"{face.value} and generate give different texts.")
 
     def test_the_four_faces_agree(self) -> None:
-        """The same request gets the same text, tool calls, finish_reason and usage through every face."""
+        """The same request gets the same text, tool calls, finish_reason and usage through every face.
+
+        So a provider's `_answer`, which async callers of whole answers get, is held to its deltas.
+        """
         if not self.deterministic:
             return
         with self._provider() as llm:

@@ -10,7 +10,7 @@ import msgspec
 
 from abstractllm.accumulator import join_calls
 from abstractllm.errors import GenerationError, ProviderAPIError, shown
-from abstractllm.types import FinishReason, GenerateResponse, ToolCallDelta, Usage
+from abstractllm.types import FinishReason, GenerateResponse, ToolCall, ToolCallDelta, Usage
 from abstractllm.wire.call_pieces import CallPieces
 from abstractllm.wire.failures import stream_failure
 from abstractllm.wire.openai_chat_messages import OWN, own_data, with_calls
@@ -136,6 +136,15 @@ def write_usage(usage: Usage) -> dict[str, Any]:
     }
 
 
+def read_finish(word: str | None, provider: str | None, *, refused: bool, calls: int) -> FinishReason:
+    """Return why an answer ended; its `calls` say more than the service's word. Raises where generating failed."""
+    word = (word or "").lower()
+    if word in _BROKEN:
+        raise ProviderAPIError(f"The service gave up in the middle of its answer ({word}).", provider=provider)
+    reason: FinishReason = "content_filter" if refused else _FINISHES.get(word, "stop")
+    return "tool_calls" if reason == "stop" and calls else reason
+
+
 class Ending:
     """What is known of one answer's end while its pieces come: it is told in the last delta."""
 
@@ -164,12 +173,8 @@ class Ending:
         return tuple(found)
 
     def finish_reason(self, provider: str | None) -> FinishReason:
-        """Return why the answer ended; calls say more than the service's word. Raises where generating failed."""
-        word = (self.finish or "").lower()
-        if word in _BROKEN:
-            raise ProviderAPIError(f"The service gave up in the middle of its answer ({word}).", provider=provider)
-        reason: FinishReason = "content_filter" if self.refused else _FINISHES.get(word, "stop")
-        return "tool_calls" if reason == "stop" and len(self.calls) else reason
+        """Return why the answer ended. Raises where generating failed."""
+        return read_finish(self.finish, provider, refused=self.refused, calls=len(self.calls))
 
     def provider_data(self) -> dict[str, Any] | None:
         """Return what the service wants back."""
@@ -234,25 +239,30 @@ def no_answer(data: bytes, provider: str | None) -> GenerationError:
 
 
 def _read_choice(choice: WholeChoice, number: int, provider: str | None, **more: Any) -> GenerateResponse:
-    said, ending = choice.message or Said(), Ending(number)
+    said = choice.message or Said()
     content, reasoning = said_texts(said)
-    ending.refused = bool(said.refusal)
-    ending.finish, ending.details = choice.finish_reason, said.reasoning_details or []
-    calls = said.tool_calls or []
-    for place, call in enumerate(calls):
-        call.index = place  # each is whole, whatever it is numbered
-    pieces = ending.add_calls(calls)
+    calls, provider_data = _read_calls(said) if said.tool_calls or said.reasoning_details else ((), None)
     return GenerateResponse(
         content + (said.refusal or ""),
         reasoning,
-        join_calls(pieces),
-        finish_reason=ending.finish_reason(provider),
+        calls,
+        finish_reason=read_finish(choice.finish_reason, provider, refused=bool(said.refusal), calls=len(calls)),
         stop_string=choice.stop_reason if isinstance(choice.stop_reason, str) else None,
         logprobs=choice_logprobs(choice.logprobs),
         choice=choice.index if choice.index is not None else number,
-        provider_data=ending.provider_data(),
+        provider_data=provider_data,
         **more,
     )
+
+
+def _read_calls(said: Said) -> tuple[tuple[ToolCall, ...], dict[str, Any] | None]:
+    """Return the calls of a whole answer, and what the service wants back."""
+    ending = Ending(0)
+    ending.details = said.reasoning_details or []
+    calls = said.tool_calls or []
+    for place, call in enumerate(calls):
+        call.index = place  # each is whole, whatever it is numbered
+    return join_calls(ending.add_calls(calls)), ending.provider_data()
 
 
 def choice_logprobs(found: Logprobs | None) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from abstractllm.errors import InvalidParameterError, InvalidRequestError, Unsup
 from abstractllm.parameters import check_parameters
 from abstractllm.schema import Grammar, OutputFormat, Regex, to_output_format
 from abstractllm.tools import to_tool_definitions
-from abstractllm.types import GenerateRequest, ToolDefinition
+from abstractllm.types import GenerateRequest, ToolDefinition, given_parameters
 from abstractllm.wire.dialects import GEMINI_TOOLS, rewritten
 from abstractllm.wire.openai_chat_messages import check_parts, read_messages, write_messages
 from abstractllm.wire.openai_facts import (
@@ -96,29 +96,42 @@ class ChatQuirks:
 
 def write_request(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any]:
     """Return a body. Raises UnsupportedFeatureError for what the service cannot be told."""
-    check_request(request, quirks)
+    asks = bool(given_parameters(request))
+    _check(request, quirks, asks=asks)
     messages = write_messages(request.messages, system=quirks.system, reasoning=quirks.reasoning_back)
     body: dict[str, Any] = {"model": request.model, "messages": messages}
-    body |= {name: value for name in _PLAIN if (value := getattr(request, name)) is not None}
-    body[quirks.seed] = request.seed
-    body |= _write_limits(request, quirks) | _write_tools(request, quirks) | _write_format(request, quirks)
-    if request.reasoning is not None:
-        body |= _write_reasoning(request.reasoning, quirks)
+    if asks or request.tools:
+        body |= _write_wishes(request, quirks)
     if request.stream:
         body |= {"stream": True} | _stream_options(quirks)
     said = {name: value for name, value in body.items() if value is not None}
-    return with_options(said, without_own(request.options))
+    return with_options(said, without_own(request.options)) if request.options else said
+
+
+def _write_wishes(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any]:
+    """Return what a request asks for beside its conversation; None stands for nothing."""
+    wishes: dict[str, Any] = {name: getattr(request, name) for name in _PLAIN}
+    wishes[quirks.seed] = request.seed
+    wishes |= _write_limits(request, quirks) | _write_tools(request, quirks) | _write_format(request, quirks)
+    return wishes if request.reasoning is None else wishes | _write_reasoning(request.reasoning, quirks)
 
 
 def check_request(request: GenerateRequest, quirks: ChatQuirks) -> None:
     """Raise UnsupportedFeatureError for what the service cannot be told, without writing what may be long."""
-    check_sayable(request, quirks.accepted, "This service's Chat Completions")
+    _check(request, quirks, asks=bool(given_parameters(request)))
+
+
+def _check(request: GenerateRequest, quirks: ChatQuirks, *, asks: bool) -> None:
+    """Do what `check_request` does; `asks` says whether any parameters are given."""
+    if asks:
+        check_sayable(request, quirks.accepted, "This service's Chat Completions")
     check_parts(request.messages)
     _check_names(request, quirks)
-    _write_choice(request.tool_choice, quirks)
-    _write_format(request, quirks)
-    if request.reasoning is not None:
-        _write_reasoning(request.reasoning, quirks)
+    if asks:
+        _write_choice(request.tool_choice, quirks)
+        _write_format(request, quirks)
+        if request.reasoning is not None:
+            _write_reasoning(request.reasoning, quirks)
 
 
 def _check_names(request: GenerateRequest, quirks: ChatQuirks) -> None:

@@ -833,3 +833,44 @@ async def test_a_stream_tells_its_place_in_the_line_while_the_request_runs(kind,
 def test_a_stream_that_nobody_runs_in_a_line_has_no_place():
     with Sync("a", END) as llm, llm.generate("Hi", stream=True) as stream:
         assert stream.queue_position is None
+
+
+class InOneStep(BaseProvider):
+    """Says which way it was asked."""
+
+    name = "in-one-step"
+
+    async def _astream(self, request, running):
+        yield GenerateResponse("deltas", finish_reason="stop", usage=Usage(1, 1))
+
+    def _answer(self, request, running):
+        return None if request.priority else self.whole()
+
+    async def whole(self):
+        return GenerateResponse("one step", finish_reason="stop", usage=Usage(1, 1))
+
+
+class Rewritten(InOneStep):
+    async def _astream(self, request, running):
+        yield GenerateResponse("rewritten", finish_reason="stop", usage=Usage(1, 1))
+
+
+async def test_a_whole_answer_comes_in_one_step_where_nothing_needs_its_deltas():
+    llm = InOneStep()
+    seen = []
+    llm.observers.append(lambda event: seen.append(event.kind))
+    assert (await llm.generate_async("Hi")).content == "one step"
+    assert seen == ["started", "finished"]
+    assert (await llm.generate_async("Hi", timeout=60)).content == "deltas"
+    assert [delta.content async for delta in llm.generate_async("Hi", stream=True)] == ["deltas"]
+
+
+async def test_a_provider_may_have_no_answer_in_one_step():
+    class Sometimes(InOneStep):
+        parameters = frozenset({"priority"})
+
+    assert (await Sometimes().generate_async("Hi", priority=1)).content == "deltas"
+
+
+async def test_who_writes_the_deltas_anew_inherits_no_answer_in_one_step():
+    assert (await Rewritten().generate_async("Hi")).content == "rewritten"

@@ -19,7 +19,7 @@ REQUEST = GenerateRequest((Message("user", "Hi"),))
 
 
 def make(*observers):
-    return Run("test", REQUEST, ResponseAccumulator(), list(observers))
+    return Run("test", REQUEST, ResponseAccumulator(), list(observers), set())
 
 
 def test_whole_tool_calls_become_deltas_numbered_on():

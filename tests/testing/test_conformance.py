@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pytest
 
+from abstractllm.accumulator import join
 from abstractllm.capabilities import ModelCapability
 from abstractllm.errors import GenerationError
 from abstractllm.messages import to_messages
@@ -245,6 +246,16 @@ class OtherUsage(Blocking):
     async def changed(self, result):
         answer = await result
         return replace(answer, usage=Usage(answer.usage.prompt_tokens + 99, answer.usage.completion_tokens))
+
+
+class OtherAnswer(Native):
+    """Answers otherwise in one step than by its deltas."""
+
+    def _answer(self, request, call):
+        return self.whole(request)
+
+    async def whole(self, request):
+        return replace(join(self.deltas(request)), content="Something else.")
 
 
 class TwoMinds(Both):
@@ -546,6 +557,10 @@ def test_every_rule_has_a_provider_that_breaks_it():
 @pytest.mark.parametrize("rule", sorted(BROKEN))
 def test_a_broken_rule_fails_and_no_other(rule):
     assert broken_rules(BrokenRules(BROKEN[rule])) == {rule}
+
+
+def test_an_answer_in_one_step_is_held_to_the_deltas():
+    assert "the_four_faces_agree" in broken_rules(BrokenRules(OtherAnswer))
 
 
 @pytest.mark.parametrize("rule", sorted(BROKEN))

@@ -42,7 +42,8 @@ class Connections:
             timeout=_FOREVER,
         )
         self._proxies: dict[str, Proxy | None] = {}
-        self._begun: set[asyncio.Future[None]] = set()  # one for each request that has no answer yet
+        self._unanswered = 0
+        self._all_answered: asyncio.Future[None] | None = None  # for who waits until there are none
 
     async def post(
         self,
@@ -59,8 +60,7 @@ class Connections:
         `connect` is the limit in seconds until the connection stands. Raises ProviderConnectionError, and
         RequestTimeoutError for that limit.
         """
-        begun = asyncio.get_running_loop().create_future()
-        self._begun.add(begun)
+        self._unanswered += 1
         try:
             through = self._proxy(url)
             response = await self._session.request(
@@ -82,8 +82,7 @@ class Connections:
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: no address, or no name of a host
             raise _unreached(error, url) from error
         finally:
-            self._begun.discard(begun)
-            begun.set_result(None)
+            self._answered()
         return Answer(response, url)
 
     def _proxy(self, url: str) -> Proxy | None:
@@ -92,6 +91,11 @@ class Connections:
             self._proxies[url] = proxy_for(url)
         return self._proxies[url]
 
+    def _answered(self) -> None:
+        self._unanswered -= 1
+        if self._all_answered is not None and not self._unanswered and not self._all_answered.done():
+            self._all_answered.set_result(None)
+
     async def close(self) -> None:
         """Close all connections, those in use as well.
 
@@ -99,8 +103,9 @@ class Connections:
         those with something left to send, when its session is closed before them.
         """
         try:
-            if self._begun:
-                await asyncio.wait(self._begun, timeout=_GIVING_UP)
+            if self._unanswered:
+                self._all_answered = asyncio.get_running_loop().create_future()
+                await asyncio.wait([self._all_answered], timeout=_GIVING_UP)
         finally:  # also where the loop ends meanwhile
             await self._session.close()
 
@@ -171,6 +176,8 @@ class Answer:
             size += len(piece)
             if size > limit:
                 raise GenerationError(f"The service sent more than {limit:,} bytes, which is no answer.")
+            if self._content.at_eof():
+                break
         return b"".join(pieces)
 
     async def beginning(self, limit: int, seconds: float) -> bytes:
@@ -188,7 +195,8 @@ class Answer:
 
     def close(self) -> None:
         """End a body that was not read to its end, with its connection, at once. Safe to call twice."""
-        self._response.close()
+        if self._response.connection is not None:
+            self._response.close()
 
 
 def worth_another_try(error: AbstractLLMError) -> bool:
@@ -210,8 +218,8 @@ async def _pieces(body: bytes) -> AsyncGenerator[memoryview, None]:
 
 def _head(headers: Mapping[str, str], body: bytes, proxy: Proxy | None, *, tunnelled: bool) -> Mapping[str, str]:
     """Add the body's length, and what a proxy wants that reads the request itself."""
-    added = {} if proxy is None or tunnelled else _authorization(proxy)
-    return {**headers, "Content-Length": str(len(body)), **added}
+    said = {**headers, "Content-Length": str(len(body))}
+    return said if proxy is None or tunnelled else {**said, **_authorization(proxy)}
 
 
 def _authorization(proxy: Proxy) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from abstractllm.errors import AbstractLLMError, ProviderAPIError, ProviderConnectionError
@@ -103,3 +103,19 @@ class Held:
 
             error.request_id = error.request_id or request_id(self._answer.headers)
         self._answer.close()
+
+
+class Told:
+    """Shows the errors of ours that leave `with` to `tell`, on their way."""
+
+    __slots__ = ("_tell",)
+
+    def __init__(self, tell: Callable[[AbstractLLMError], None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, AbstractLLMError):
+            self._tell(error)

@@ -47,7 +47,7 @@ class Interrupt:
     async def during(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what the work does. Raises UnsupportedOperationError when it was interrupted."""
         try:
-            async with asyncio.timeout(0 if self._left else None) as self._scope:
+            async with asyncio.timeout_at(self._loop.time() if self._left else None) as self._scope:
                 return await work
         except TimeoutError:
             if not self._left:

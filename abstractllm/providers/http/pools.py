@@ -54,16 +54,19 @@ class Pools(Generic[C]):
     def __len__(self) -> int:
         return len(self._pools)
 
-    async def here(self, make: Callable[[], C]) -> C:
-        """Return what belongs to the running loop. Raises UnsupportedOperationError once closed."""
+    def found(self) -> C | None:
+        """Return what belongs to the running loop, None where nothing has been made there."""
+        pool = self._pools.get(asyncio.get_running_loop())
+        return None if pool is None else pool.connections
+
+    async def made(self, make: Callable[[], C]) -> C:
+        """Make what is to belong to the running loop. Raises UnsupportedOperationError once closed."""
         loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is None:
-            self._sweep()
-            pool = _Pool(made := make(), self._keep(loop, made))
-            await anext(pool.keeper)  # does not give up control, so that no other task makes one as well
-            self._add(loop, pool)
-        return pool.connections
+        self._sweep()
+        pool = _Pool(made := make(), self._keep(loop, made))
+        await anext(pool.keeper)  # does not give up control, so that no other task makes one as well
+        self._add(loop, pool)
+        return made
 
     def _add(self, loop: asyncio.AbstractEventLoop, pool: _Pool[C]) -> None:
         with self._lock:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -34,7 +34,7 @@ from abstractllm.providers.http.attachments import (
 )
 from abstractllm.providers.http.backoff import Backoff
 from abstractllm.providers.http.endpoint import Endpoint, read_endpoint
-from abstractllm.providers.http.exchange import Held, Streamed
+from abstractllm.providers.http.exchange import Held, Streamed, Told
 from abstractllm.providers.http.fetching import Fetcher
 from abstractllm.providers.http.interrupt import Interrupt
 from abstractllm.providers.http.pacing import SETTINGS, Clock, Pacer, SystemClock, Turn, estimated_tokens, read_pace
@@ -70,11 +70,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """An answer whose first deltas are there; `rest` is None where they are all of them."""
+    """A stream whose first deltas are there."""
 
     answer: Answer
     deltas: Sequence[GenerateResponse]
-    rest: Streamed | None = None
+    rest: Streamed
 
 
 class HTTPProvider(BaseProvider):
@@ -192,31 +192,48 @@ class HTTPProvider(BaseProvider):
 
     # One request.
 
-    async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
+    def _answer(self, request: GenerateRequest, call: Call) -> Coroutine[Any, Any, GenerateResponse] | None:
+        return self._whole_answer(request, call)
+
+    async def _whole_answer(self, request: GenerateRequest, call: Call) -> GenerateResponse:
         turn = self._pacer.turn(lambda: estimated_tokens(request), call)
         with self._telling(), Interrupt(call) as interrupt, turn:
-            begun = await self._begun(request, call, interrupt, turn)
+            return turn.noted(await self._begun(request, call, interrupt, turn, self._read_whole))
+
+    async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
+        if not request.stream:
+            yield await self._whole_answer(request, call)
+            return
+        turn = self._pacer.turn(lambda: estimated_tokens(request), call)
+        with self._telling(), Interrupt(call) as interrupt, turn:
+            begun = await self._begun(request, call, interrupt, turn, self._read_beginning)
             with Held(begun.answer):
                 for delta in begun.deltas:
                     yield turn.noted(delta)
-                while begun.rest is not None and not begun.rest.over:
+                while not begun.rest.over:
                     for delta in await begun.rest.more():
                         yield turn.noted(delta)
 
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Put this provider's name into errors, and take the key out, as they show what the service sent."""
-        try:
-            yield
-        except AbstractLLMError as error:
-            error.provider = error.provider or self.name
-            if self._endpoint.key is not None:
-                error.message = self._endpoint.key.hide(error.message)
-                error.args = (error.message, *error.args[1:])
-            raise
+    def _telling(self) -> Told:
+        """Return what completes errors, for `with`."""
+        return Told(self._tell)
 
-    async def _begun(self, request: GenerateRequest, call: Call, interrupt: Interrupt, turn: Turn) -> _Begun:
-        """Return the answer, tried for until its first delta is there or another try makes no sense."""
+    def _tell(self, error: AbstractLLMError) -> None:
+        """Put this provider's name into an error, and take the key out, as it shows what the service sent."""
+        error.provider = error.provider or self.name
+        if self._endpoint.key is not None:
+            error.message = self._endpoint.key.hide(error.message)
+            error.args = (error.message, *error.args[1:])
+
+    async def _begun(
+        self,
+        request: GenerateRequest,
+        call: Call,
+        interrupt: Interrupt,
+        turn: Turn,
+        read: Callable[[GenerateRequest, Codec, Call, Answer], Awaitable[T]],
+    ) -> T:
+        """Return what `read` makes of the answer, tried for until that is there or another try makes no sense."""
         endpoint = self._endpoint
         await self._ready(endpoint)
         if parts_of(request):
@@ -225,9 +242,7 @@ class HTTPProvider(BaseProvider):
         body = await self._worked(_weight(request.messages), _encoded, codec, request)
         url = self._url(request, endpoint.base_url)
         sending = sending_to(endpoint, url, self._headers(request, endpoint.key), body)
-        return await self._tried(
-            sending, call, interrupt, turn, lambda answer: self._first(request, codec, answer, call)
-        )
+        return await self._tried(sending, call, interrupt, turn, partial(read, request, codec, call))
 
     async def _tried(
         self, sending: Sending, call: Call, interrupt: Interrupt, turn: Turn, read: Callable[[Answer], Awaitable[T]]
@@ -239,7 +254,9 @@ class HTTPProvider(BaseProvider):
             if not self._pacer.is_open:
                 await interrupt.during(turn.begin())
             try:
-                return await self._attempt(sending, call, interrupt, read)
+                answer = await self._answered(sending, interrupt, connect=call.timeout.connect)
+                with Held(answer, keep=True):
+                    return await read(answer)
             except AbstractLLMError as error:
                 turn.end()
                 wait = self._wait(error, tries, sending.endpoint, call)
@@ -265,27 +282,18 @@ class HTTPProvider(BaseProvider):
         asked = error.retry_after if isinstance(error, ProviderAPIError) else None
         return self.backoff.wait(tries, asked=asked, room=room)
 
-    async def _attempt(
-        self, sending: Sending, call: Call, interrupt: Interrupt, read: Callable[[Answer], Awaitable[T]]
-    ) -> T:
-        """Send the request once and return what `read` makes of the answer; whatever fails closes the connection."""
-        answer = await self._answered(sending, interrupt, connect=call.timeout.connect)
-        with Held(answer, keep=True):
-            return await read(answer)
-
     async def _answered(self, sending: Sending, interrupt: Interrupt, *, connect: float | None = None) -> Answer:
         """Send the request once and return the answer, which has begun and is none of an error."""
-        from abstractllm.providers.http.connections import Connections
-
-        connections = await self._pools.here(Connections)
+        connections = self._pools.found() or await self._pools.made(_connections)
         tls = tls_context() if sending.endpoint.is_secure else None
         posting = connections.post(
             sending.url, sending.headers, sending.body, tls=tls, connect=connect, method=sending.method
         )
         answer = await interrupt.during(posting)
         interrupt.hold(answer)
-        with Held(answer, keep=True):
-            await self._check_answer(sending, answer)
+        if not 200 <= answer.status < 300 or "Content-Encoding" in answer.headers:
+            with Held(answer, keep=True):
+                await self._check_answer(sending, answer)
         return answer
 
     async def _check_answer(self, sending: Sending, answer: Answer) -> None:
@@ -297,12 +305,14 @@ class HTTPProvider(BaseProvider):
                 f"The service sent a {encoding!r:.40} answer, and none but plain ones were asked for."
             )
 
-    async def _first(self, request: GenerateRequest, codec: Codec, answer: Answer, call: Call) -> _Begun:
-        if request.stream:
-            rest = Streamed(answer, codec.stream_decoder(), request.n)
-            return _Begun(answer, await rest.first(), rest)
+    async def _read_beginning(self, request: GenerateRequest, codec: Codec, call: Call, answer: Answer) -> _Begun:
+        rest = Streamed(answer, codec.stream_decoder(), request.n)
+        return _Begun(answer, await rest.first(), rest)
+
+    async def _read_whole(self, request: GenerateRequest, codec: Codec, call: Call, answer: Answer) -> GenerateResponse:
         body = await answer.whole(self.limits.body, begun=call.first_event)
-        return _Begun(answer, [await self._worked(len(body), codec.decode_response, body)])
+        answer.close()
+        return await self._worked(len(body), codec.decode_response, body)
 
     async def _failure(self, sending: Sending, answer: Answer) -> AbstractLLMError:
         """Return the error for an answer that is none."""
@@ -355,6 +365,12 @@ class HTTPProvider(BaseProvider):
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self._executor().submit(function, *args, **kwargs))
+
+
+def _connections() -> Connections:
+    from abstractllm.providers.http.connections import Connections
+
+    return Connections()
 
 
 def _encoded(codec: Codec, request: GenerateRequest) -> bytes:
