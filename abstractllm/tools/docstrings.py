@@ -27,6 +27,7 @@ def documentation_of(function: Callable[..., Any]) -> str:
 
 
 def parsed(name: str, documentation: str) -> Docstring:
+    """Return the parts of the docstring of the tool `name`. Raises InvalidParameterError where it cannot be read."""
     from docstring_parser import ParseError, parse
 
     try:

@@ -24,6 +24,7 @@ _KNOWN_KEYS = frozenset(
 
 
 def check_name(place: str, name: object) -> str:
+    """Return the name of a tool. Raises InvalidParameterError, which says where it stands, for one no model can write."""
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise bad(
@@ -59,6 +60,7 @@ def define(
 
 
 def from_mapping(place: str, tool: Mapping[str, Any]) -> ToolDefinition:
+    """Return the definition that a mapping is, in any of the forms that services use. Raises InvalidParameterError."""
     kind = tool.get("type", "function")
     if kind != "function":
         raise bad(f"{place} has the type {kind!r}; only 'function' is known.")
@@ -102,4 +104,5 @@ def checked_schema(name: str, schema: object) -> dict[str, Any]:
 
 
 def subject_of(name: str) -> str:
+    """Return how messages speak of the schema of the tool `name`."""
     return f"The parameters of the tool {name!r}"

@@ -226,6 +226,7 @@ def _filled(**values: Any) -> Tool:
 
 
 def check_settings(timeout: object, retries: object, approval: object, sequential: object) -> None:
+    """Refuse settings that cannot be. Raises InvalidParameterError, whose parameter is the setting."""
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
     if timeout is not None and not (number and timeout > 0):  # type: ignore[operator]
         raise InvalidParameterError("timeout", f"timeout={shown(timeout)} must be a number of seconds above 0.")
