@@ -24,7 +24,7 @@ _KNOWN_KEYS = frozenset(
 
 
 def check_name(place: str, name: object) -> str:
-    """Return the name of a tool. Raises InvalidParameterError, which says where it stands, for one no model can write."""
+    """Return the name of the tool at `place`. Raises InvalidParameterError for one that models cannot write."""
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise bad(
