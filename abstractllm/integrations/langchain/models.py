@@ -1,0 +1,35 @@
+"""The chat models of single providers: `ChatAbstractLLM` with the provider chosen."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from abstractllm.integrations.langchain.chat import ChatAbstractLLM
+
+
+class ChatMLX(ChatAbstractLLM):
+    """A model that runs in this process, on MLX; without `model`, the one that ships in this package.
+
+    `settings` takes those of the provider, such as `dtype`, `max_queue`, `draft_model`, `kv_bits`. Requests of all
+    chat models with one `model` run in one batch. `api_key`, `base_url` and `max_retries` are taken since code that
+    makes a model of any provider gives them; there is nothing to log in to, and nothing to try again.
+    """
+
+    llm: Literal["mlx"] = "mlx"
+
+    def _connection(self) -> dict[str, Any]:
+        return {}
+
+
+class ChatMaritaca(ChatAbstractLLM):
+    """Maritaca's Sabiá models. The key is `api_key`, or the environment variable MARITACA_API_KEY.
+
+    `options` takes those of the service, such as `{"service_tier": "flex"}`.
+    """
+
+    llm: Literal["maritaca"] = "maritaca"
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """The environment variable that stands for the key where the model is written down."""
+        return {"api_key": "MARITACA_API_KEY"}
