@@ -58,6 +58,8 @@ def call_grammar(
     *,
     lenient: bool = False,
     text_tokens: Collection[int] = (),
+    single: bool = False,
+    form: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the grammar, in Lark's notation, of an answer to a request with these tools.
 
@@ -68,6 +70,9 @@ def call_grammar(
 
     Where "auto" goes by a start marker's id, all other tokens are free. Where it goes by its text, `text_tokens` are
     the ids of special tokens that may stand in free text, such as those around reasoning.
+
+    With `single` there is one call at most. With a `form`, which goes with "auto" alone, the answer is either calls or
+    JSON that fits this schema, in the engine's dialect with its options; nothing stands before or after it.
 
     llguidance refuses schemas with keywords that it cannot enforce, such as `not`, `uniqueItems` or most `oneOf`;
     `lenient` makes it pass over them, so that arguments must be validated.
@@ -81,8 +86,12 @@ def call_grammar(
             "tool_choice", f"tool_choice is {choice!r}, and there is no such tool to call; the tools are: {known}."
         )
     writer = _Writer(syntax, lenient, ordered=choice != "auto")
-    begin = writer.auto(text_tokens) if choice == "auto" else writer.forced(once=choice != "required")
-    rules = [*begin, *writer.body(once=choice not in ("auto", "required"))]
+    once = single or choice not in ("auto", "required")
+    if form is not None:
+        begin = writer.formed(form, once=once)
+    else:
+        begin = writer.auto(text_tokens, once=once) if choice == "auto" else writer.forced(once=once)
+    rules = [*begin, *writer.body(once=once)]
     for number, tool in enumerate(allowed):
         rules += writer.tool(number, tool)
     rules.append("call: " + " | ".join(f"call_{number}" for number in range(len(allowed))))
@@ -113,17 +122,20 @@ class _Writer:
         more = "" if once else self._more()
         return [_rule("start", self._start, "body", more)]
 
-    def auto(self, text_tokens: Collection[int]) -> list[str]:
+    def formed(self, form: Mapping[str, Any], *, once: bool) -> list[str]:
+        """Return the rules of an answer that is either calls or JSON of a form."""
+        more = "" if once else self._more()
+        return ["start: calls | answer", _rule("calls", self._start, "body", more), f"answer: %json {json.dumps(form)}"]
+
+    def auto(self, text_tokens: Collection[int], *, once: bool) -> list[str]:
         """Return the rules of an answer that is text and calls. Without an end marker nothing comes after calls."""
+        more, ended = "" if once else self._more(), self._syntax.end is not None
         if isinstance(self._syntax.start, int):
-            calls = (
-                f"({self._start} body free)*"
-                if self._syntax.end is not None
-                else f"({self._start} body {self._more()})?"
-            )
+            some = f"({self._start} body free)" if ended else f"({self._start} body {more})"
+            calls = some + ("*" if ended and not once else "?")
             return [_rule("start", "free", calls), f"free: <[^{self._syntax.start}]>*"]
         special = f"(TEXT {_tokens(text_tokens)})*" if text_tokens else ""
-        calls = f"(head body {special})* TEXT" if self._syntax.end is not None else f"(head body {self._more()} | TEXT)"
+        calls = f"(head body {special})* TEXT" if ended and not once else f"(head body {more} | TEXT)"
         return [
             _rule("start", special, calls),
             _rule("head[lazy]", "TEXT", self._start),

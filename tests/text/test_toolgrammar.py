@@ -372,3 +372,45 @@ def test_families_whose_calls_can_be_forced() -> None:
     assert can_force("mistral")
     assert not can_force("qwen3_coder")
     assert not can_force(None)
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_one_call_at_most(choice: str) -> None:
+    def single(text: str) -> bool:
+        return accepts(matcher_of(tools_named("get"), HERMES, choice, single=True), text)
+
+    one = hermes("get", '{"id":1}')
+    assert single(one)
+    assert not single(one * 2)
+    assert single(f"So: {one} Yes.") is (choice == "auto")
+    assert single("Hi") is (choice == "auto")
+    assert accepts(matcher_of(tools_named("get"), HERMES, choice), one * 2)
+
+
+@pytest.mark.parametrize("syntax", [CallSyntax("{{call}}", "{{end}}"), CallSyntax("[CALLS]"), LIST])
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_one_call_at_most_in_other_families(syntax: CallSyntax, choice: str) -> None:
+    start = syntax.start if isinstance(syntax.start, str) else "[TOOL_CALLS]"
+    call = '{"name":"none","arguments":{}}'
+    body, more = (f"[{call}]", f"[{call},{call}]") if syntax.style == "list" else (call, call)
+    end = syntax.end or ""
+    assert accepts(matcher_of(tools_named("none"), syntax, choice, single=True), f"{start}{body}{end}")
+    several = f"{start}{more}{end}" if syntax.style == "list" else f"{start}{body}{end}" * 2
+    assert accepts(matcher_of(tools_named("none"), syntax, choice), several)
+    if syntax.style == "list" or choice == "required":
+        assert not accepts(matcher_of(tools_named("none"), syntax, choice, single=True), several)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_calls_or_json_of_a_form(single: bool) -> None:
+    form = {**obj("a", a=INTEGER), "additionalProperties": False, "x-guidance": {"whitespace_flexible": False}}
+
+    def fits(text: str) -> bool:
+        return accepts(matcher_of(tools_named("get"), HERMES, "auto", form=form, single=single), text)
+
+    one = hermes("get", '{"id":1}')
+    assert fits('{"a":1}')
+    assert fits(one)
+    assert fits(one * 2) is not single
+    for text in ("Hi", '{"a":"x"}', '{"a":1}' + one, one + '{"a":1}', ""):
+        assert not fits(text)

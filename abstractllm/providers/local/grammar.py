@@ -63,6 +63,12 @@ def engine_grammar(output: OutputFormat | str) -> str:
     return str(LLMatcher.grammar_from_lark(_compact_json(output.text)))
 
 
+def json_block(output: OutputFormat) -> dict[str, Any]:
+    """Return the JSON Schema of a format as a grammar takes it after `%json`. Raises UnsupportedFeatureError."""
+    assert output.schema is not None
+    return {**engine_schema(output.schema, typed=output.typed), "x-guidance": _JSON_OPTIONS}
+
+
 def refusal(kind: Kind, message: str) -> AbstractLLMError:
     """Return the error for what the engine says against a grammar."""
     about_schema = kind == "json" or "failed to compile JSON schema" in message

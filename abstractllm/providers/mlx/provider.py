@@ -22,7 +22,7 @@ from abstractllm.providers.base import BaseProvider, Finding, ModelInfo
 from abstractllm.providers.call import Call
 from abstractllm.providers.local.answer import Answer, Prepared, Sink
 from abstractllm.providers.local.dtypes import check_dtype
-from abstractllm.providers.local.forms import check_form
+from abstractllm.providers.local.forms import SINGLE, check_form
 from abstractllm.providers.local.hub import (
     common_window,
     fetch,
@@ -51,6 +51,7 @@ class MLXProvider(BaseProvider):
     `draft_model` is a smaller model with the same tokens, a folder or repository id; it proposes `draft_tokens` (1 to
     32, by default 3) at a time. `kv_bits` is 4 or 8 for quantised KV caches, and `kv_group_size` 32, 64 or 128 how many
     numbers share a scale there (64, or 32 where that does not divide the model's heads).
+    Option: `parallel_tool_calls=False` allows one tool call in an answer.
 
     Requests of all providers with one model run in one batch, unless there is a `draft_model` or `kv_bits`: requests
     of those with the same ones run one after another. `max_tokens` is cut to what the context has room for.
@@ -66,6 +67,7 @@ class MLXProvider(BaseProvider):
     settings: ClassVar[frozenset[str]] = frozenset(
         {"model", "dtype", "max_queue", "draft_model", "draft_tokens", "kv_bits", "kv_group_size"}
     )
+    options: ClassVar[frozenset[str]] = frozenset({SINGLE})
     defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": MAX_TOKENS, "dtype": "auto"}
     max_threads: ClassVar[int] = 8  # only prepare requests, mostly one at a time; each holds some 0.1 MB for good
 

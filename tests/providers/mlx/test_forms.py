@@ -27,6 +27,7 @@ from abstractllm import (
 from abstractllm.accumulator import join
 from abstractllm.providers.mlx import MLXProvider
 from abstractllm.providers.mlx.masking import Masking
+from abstractllm.types import Message, ToolCall, ToolDefinition
 
 Short = Annotated[str, Field(max_length=4)]
 
@@ -153,11 +154,51 @@ def test_what_cannot_be_enforced_is_refused(llm: MLXProvider) -> None:
         llm.generate("Tell me.", response_format=Regex("("))
 
 
-def test_a_form_and_calls_do_not_go_together_unless_no_call_may_come(shipped: MLXProvider) -> None:
+@pytest.mark.parametrize("choice", ["required", "get_weather"])
+def test_a_form_and_forced_calls_do_not_go_together(shipped: MLXProvider, choice: str) -> None:
     with pytest.raises(UnsupportedFeatureError, match="tool_choice"):
-        shipped.generate("Tell me.", response_format=Pet, tools=[get_weather])
-    answer = shipped.generate("Ana has a cat.", response_format=Pet, tools=[get_weather], tool_choice="none")
-    assert isinstance(answer.parsed, Pet)
+        shipped.generate("Tell me.", response_format=Pet, tools=[get_weather], tool_choice=choice)
+    with pytest.raises(UnsupportedFeatureError, match="tool_choice"):
+        shipped.generate("Tell me.", response_format=Regex("a+"), tools=[get_weather])
+
+
+@pytest.mark.parametrize("choice", ["none", "auto", None])
+def test_an_answer_has_its_form_where_a_call_might_have_come(shipped: MLXProvider, choice: str | None) -> None:
+    answer = shipped.generate("Ana has a cat.", response_format=Pet, tools=[get_weather], tool_choice=choice)
+    assert answer.tool_calls or isinstance(answer.parsed, Pet)
+    assert choice != "none" or not answer.tool_calls
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_comes_where_an_answer_would_have_a_form(shipped: MLXProvider, stream: bool) -> None:
+    answer = shipped.generate("What is the weather in Lima?", response_format=Pet, tools=[get_weather], stream=stream)  # type: ignore[call-overload]
+    answer = join(answer) if stream else answer
+    assert [(call.name, call.arguments["city"]) for call in answer.tool_calls] == [("get_weather", "Lima")]
+    assert answer.content == ""
+    assert answer.finish_reason == "tool_calls"
+
+
+def test_after_a_result_the_answer_has_its_form(shipped: MLXProvider) -> None:
+    call = ToolCall("call_0", "get_weather", {"city": "Lima"})
+    turns = [
+        Message("user", "What is the weather in Lima?"),
+        Message("assistant", tool_calls=(call,)),
+        Message("tool", "20 degrees", tool_call_id="call_0"),
+    ]
+    answer = shipped.generate(messages=turns, response_format=Pet, tools=[get_weather], seed=1)
+    assert isinstance(answer.parsed, Pet) or answer.has_tool_calls()
+
+
+def test_calls_can_be_limited_to_one(shipped: MLXProvider) -> None:
+    both = ToolDefinition("get_weather", "", {"type": "object", "properties": {"at": {"enum": ["a", "b"]}}})
+    bias = {3: 100}  # the token that begins a call
+    params = {"tools": [both], "tool_choice": "required", "logit_bias": bias, "max_tokens": 60}
+    assert len(shipped.generate("Hello!", **params).tool_calls) > 1  # type: ignore[arg-type]
+    one = shipped.generate("Hello!", options={"parallel_tool_calls": False}, **params)  # type: ignore[arg-type]
+    assert len(one.tool_calls) == 1
+    assert one.finish_reason == "tool_calls"
+    with pytest.raises(InvalidParameterError, match="parallel_tool_calls"):
+        shipped.generate("Hello!", options={"parallel_tool_calls": "no"})
 
 
 def get_weather(city: str, unit: Literal["C", "F"] = "C") -> str:
