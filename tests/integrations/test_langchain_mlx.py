@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import pytest
 from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
@@ -27,7 +26,7 @@ class TestIntegration(ChatModelIntegrationTests):
     """Answers of the model that ships, greedy."""
 
     chat_model_class = ChatMLX
-    chat_model_params: ClassVar[dict[str, Any]] = {"temperature": 0}
+    chat_model_params: ClassVar[dict[str, Any]] = {"temperature": 0, "options": {"parallel_tool_calls": False}}
     supports_json_mode = True
     supports_anthropic_inputs = True
     model_override_value = str(embedded.PATH)

@@ -109,4 +109,7 @@ def _shared(spec: Spec, config: Mapping[str, Any], holder: Holder) -> Backend:
 
 def _revealed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration with the texts of its secrets."""
-    return {name: value.get_secret_value() if hasattr(value, "get_secret_value") else value for name, value in config.items()}
+    return {
+        name: value.get_secret_value() if hasattr(value, "get_secret_value") else value
+        for name, value in config.items()
+    }

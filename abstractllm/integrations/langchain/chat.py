@@ -1,7 +1,7 @@
 """LangChain's chat model on any provider of this package. Knows no provider by name, and no wire format.
 
-LangChain's own base class makes `invoke`, `stream`, `batch`, `astream_events` and the like of the four methods here, and
-takes care of callbacks, caches and rate limits.
+LangChain's own base class makes `invoke`, `stream`, `batch`, `astream_events` and the like of the four methods here,
+and takes care of callbacks, caches and rate limits.
 """
 
 from __future__ import annotations
@@ -9,26 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import Any, Self
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import LanguageModelInput, ModelProfile
-from langchain_core.language_models.base import LangSmithParams
-from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from abstractllm.capabilities import ModelCapability
-from abstractllm.errors import AbstractLLMError, InvalidParameterError, did_you_mean
-from abstractllm.integrations.langchain.backends import Backend, Holder, Spec
+from abstractllm.errors import InvalidParameterError
+from abstractllm.integrations.langchain.backends import Backend
 from abstractllm.integrations.langchain.calling import arguments, to_tool_choice
+from abstractllm.integrations.langchain.configured import ConfiguredModel, name_of
 from abstractllm.integrations.langchain.failing import told_to_langchain
-from abstractllm.integrations.langchain.profiles import profile_of
-from abstractllm.integrations.langchain.reading import to_messages
 from abstractllm.integrations.langchain.structured import (
     Method,
     checked_method,
@@ -41,85 +37,21 @@ from abstractllm.integrations.langchain.structured import (
 )
 from abstractllm.integrations.langchain.writing import ChunkWriter, to_result
 from abstractllm.interface import AbstractLLMInterface
-from abstractllm.types import Timeout
-
-_ASKED = (
-    *("temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "stop", "n", "logprobs", "top_logprobs"),
-    *("logit_bias", "presence_penalty", "frequency_penalty", "repetition_penalty", "reasoning", "retries", "timeout"),
-    "options",
-)
-"""Fields that go with each call."""
 
 
-class ChatAbstractLLM(BaseChatModel):
+class ChatAbstractLLM(ConfiguredModel):
     """A chat model on any provider.
 
     `llm` is a config string ("mlx", "openai:gpt-5?temperature=0.2"), a profile, a list of these to fall back on, or a
     provider that is already made, which stays the caller's to close. It may be given as the first argument.
 
-    `model`, `api_key`, `base_url`, `max_retries` and `settings` are what the provider is made with; the other fields are
-    parameters of each call, as in `AbstractLLMInterface.generate`, and can be given there too, and so can `model`,
+    `model`, `api_key`, `base_url`, `max_retries` and `settings` are what the provider is made with; the other fields
+    are parameters of each call, as in `AbstractLLMInterface.generate`, and can be given there too, and so can `model`,
     `tools`, `tool_choice` and `response_format`. Making a chat model loads nothing. Chat models with the same
     configuration share one provider, which is closed with the last of them (`close`, `aclose`, or when they are gone).
 
     Errors are those of `abstractllm.errors`; each is also of the class of `langchain_core.exceptions` for its kind.
     """
-
-    llm: Any = None
-    model: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    seed: int | None = None
-    stop: list[str] | str | None = None
-    n: int | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    logit_bias: dict[int, float] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    reasoning: str | None = None
-    retries: int | None = None
-    timeout: float | Timeout | None = None
-    max_retries: int | None = None
-    api_key: SecretStr | None = Field(default=None, exclude=True)
-    base_url: str | None = None
-    streaming: bool = False
-    options: dict[str, Any] = Field(default_factory=dict)
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    _holder: Holder = PrivateAttr(default_factory=Holder)
-
-    def __init__(self, *llm: Spec, **fields: Any) -> None:
-        if len(llm) > 1:
-            raise InvalidParameterError("llm", "Only llm may be given without its name; name the other arguments.")
-        if llm:
-            fields["llm"] = llm[0]
-        self._check_names(fields)
-        super().__init__(**fields)
-
-    @classmethod
-    def _check_names(cls, given: Mapping[str, Any]) -> None:
-        for name in given:
-            if name not in cls.model_fields:
-                hint = did_you_mean(name, cls.model_fields)
-                raise InvalidParameterError(name, f"{cls.__name__} has no parameter {name!r}.{hint}")
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Refuse what cannot be put together, before any call."""
-        super().model_post_init(context)
-        if self.llm is None:
-            raise InvalidParameterError("llm", "No model is named; pass a config string or a provider as llm.")
-        if "api_key" in self.settings:
-            raise InvalidParameterError("settings", "A key does not belong into settings; pass it as api_key.")
-        if isinstance(self.llm, AbstractLLMInterface) and self._config(None):
-            first = next(iter(self._config(None)))
-            raise InvalidParameterError(first, f"{first} cannot be given to a provider that is already made.")
 
     # What LangChain calls.
 
@@ -191,52 +123,6 @@ class ChatAbstractLLM(BaseChatModel):
             raise InvalidParameterError("n", "A stream of LangChain's has one answer; use n=1, or do not stream.")
         return call
 
-    def _asked(self) -> dict[str, Any]:
-        """Return the parameters that go with every call."""
-        values = self.__dict__
-        return {name: values[name] for name in _ASKED if values[name] is not None and values[name] != {}}
-
-    # The provider.
-
-    def _connection(self) -> dict[str, Any]:
-        return {"api_key": self.api_key, "base_url": self.base_url, "max_retries": self.max_retries}
-
-    def _config(self, model: str | None) -> dict[str, Any]:
-        """Return what the provider is made with."""
-        given = {"model": model or self.model, **self._connection(), **self.settings}
-        return {name: value for name, value in given.items() if value is not None}
-
-    def _backend(self, model: str | None) -> Backend:
-        if not isinstance(self.llm, AbstractLLMInterface):
-            return self._holder.get(self.llm, self._config(model))
-        if model not in (None, self.llm.get_param("model")):
-            raise InvalidParameterError(
-                "model", f"model={model!r} cannot be asked of a provider that is already made; pass llm as a string."
-            )
-        return self._holder.get(self.llm, {})
-
-    def close(self) -> None:
-        """Close what this model and its copies use, unless it is the caller's or other models have it. For good."""
-        for provider in self._holder.close():
-            provider.close()
-
-    async def aclose(self) -> None:
-        """Do what `close` does, without blocking the event loop."""
-        for provider in self._holder.close():
-            await provider.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
     # Tools and forms.
 
     def bind_tools(
@@ -290,7 +176,7 @@ class ChatAbstractLLM(BaseChatModel):
         else:
             form = self._form(schema, method, strict)
             bound = self.bind(response_format=form, ls_structured_output_format=told, **kwargs)
-            parser = parser_of_text(schema)
+            parser = parser_of_text(schema, form)
         return with_raw(bound, parser) if include_raw else bound | parser
 
     def _form(self, schema: dict[str, Any] | type | None, method: Method, strict: bool | None) -> dict[str, Any]:
@@ -302,96 +188,8 @@ class ChatAbstractLLM(BaseChatModel):
         with told_to_langchain():
             return self._backend(None).provider().get_capabilities().get(ModelCapability.STRUCTURED_OUTPUT) is True
 
-    # What LangChain wants to know.
-
-    @property
-    def _llm_type(self) -> str:
-        return f"abstractllm-{self._provider_name()}"
-
-    @property
-    def model_name(self) -> str | None:
-        """The model that is asked, None where the provider chooses."""
-        return self.model
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        values = self.__dict__
-        named = {name: values[name] for name in ("model", "base_url", "max_retries", "settings") if values[name]}
-        return {"llm": self._shown_llm(), **named, **self._asked()}
-
-    def _shown_llm(self) -> Any:
-        if not isinstance(self.llm, AbstractLLMInterface):
-            return self.llm
-        return {"provider": name_of(self.llm), **{k: repr(v) for k, v in self.llm.get_config().items()}}
-
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """Return the key for LangChain's caches; it has all that makes a difference, and no secret."""
-        own = sorted(self._identifying_params.items())
-        return str([type(self).__name__, own, sorted({**kwargs, "stop": stop}.items(), key=lambda item: item[0])])
-
-    def _provider_name(self) -> str:
-        if isinstance(self.llm, str):
-            return self.llm.partition("?")[0].partition(":")[0]
-        return name_of(self.llm) if isinstance(self.llm, AbstractLLMInterface) else "fallback"
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = LangSmithParams(ls_provider=self._provider_name(), ls_model_type="chat")
-        model = kwargs.get("model") or self.model or self._default_model()
-        if isinstance(model, str):
-            params["ls_model_name"] = model
-        temperature = kwargs.get("temperature", self.temperature)
-        if isinstance(temperature, (int, float)):
-            params["ls_temperature"] = temperature
-        max_tokens = kwargs.get("max_tokens", self.max_tokens)
-        if isinstance(max_tokens, int):
-            params["ls_max_tokens"] = max_tokens
-        stops = stop or self.stop
-        if stops:
-            params["ls_stop"] = [stops] if isinstance(stops, str) else list(stops)
-        return params
-
-    def _default_model(self) -> str | None:
-        """Return the model that the provider has where none is named, as far as it is made."""
-        made = None if self._holder.closed else self._backend(None).made
-        return None if made is None else made.get_param("model")
-
-    def _resolve_model_profile(self) -> ModelProfile | None:
-        try:
-            return profile_of(self._backend(None).provider())
-        except AbstractLLMError:  # said at the first call, to whom it concerns
-            return None
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """Whether LangChain can write this down, and make it again. Keys are not written."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Return where LangChain finds this class again."""
-        return ["abstractllm", "integrations", "langchain"]
-
-    def get_num_tokens(self, text: str) -> int:
-        """Return the tokens that a text takes as the only turn. Raises UnsupportedFeatureError."""
-        with told_to_langchain():
-            return self._backend(None).provider().count_tokens(text)
-
-    def get_num_tokens_from_messages(
-        self,
-        messages: Sequence[BaseMessage],
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
-    ) -> int:
-        """Return the tokens of a conversation as a prompt, tools included. Raises UnsupportedFeatureError."""
-        formatted = [convert_to_openai_tool(tool) for tool in tools or ()]
-        with told_to_langchain():
-            return self._backend(None).provider().count_tokens(to_messages(messages), formatted or None)
-
-
-def name_of(llm: AbstractLLMInterface) -> str:
-    """Return the name of a provider."""
-    return str(getattr(llm, "name", type(llm).__name__))
-
 
 async def _made(backend: Backend) -> AbstractLLMInterface:
     """Return a provider; where it is still to be made, that happens in a thread, as it imports what it needs."""
-    return backend.made or await asyncio.to_thread(backend.provider)
+    made = backend.made
+    return made if made is not None else await asyncio.to_thread(backend.provider)

@@ -34,7 +34,7 @@ class AbstractLLMEmbeddings(Embeddings):
     ) -> None:
         self._holder = Holder()
         self._backend: Backend = self._holder.get(llm, settings)
-        self._asked = {"model": model, "dimensions": dimensions, "timeout": timeout, "options": options}
+        self._asked: dict[str, Any] = {"model": model, "dimensions": dimensions, "timeout": timeout, "options": options}
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return one vector per text, in their order."""

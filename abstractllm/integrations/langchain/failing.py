@@ -6,7 +6,6 @@ Each error stays what it is (`except QuotaExceededError` and all its attributes)
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,16 +70,24 @@ def as_langchain(error: ours.AbstractLLMError) -> ours.AbstractLLMError:
     if found is None:
         return error
     restore, (own, arguments, attributes) = error.__reduce__()
-    twin: ours.AbstractLLMError = restore(_both(own, *found), arguments, attributes)
+    kind, again = found
+    twin: ours.AbstractLLMError = restore(_both(own, kind, again), arguments, attributes)
     return twin
 
 
-@functools.cache
-def _both(own: type[ours.AbstractLLMError], other: type[theirs.ModelError], again: bool) -> type[Any]:
-    def reduced(error: ours.AbstractLLMError) -> tuple[Any, ...]:
-        """A pickle holds the error alone: this class is made anew in each process."""
-        restore, (_, arguments, attributes) = own.__reduce__(error)
-        return restore, (own, arguments, attributes)
+_made: dict[tuple[type, type, bool], type[Any]] = {}
 
-    names = {"__module__": own.__module__, "__doc__": own.__doc__, "__reduce__": reduced, "is_retryable": again}
-    return type(own.__name__, (own, other), names)
+
+def _both(own: type[ours.AbstractLLMError], other: type[theirs.ModelError], again: bool) -> type[Any]:
+    """Return the class that is both; `again` is its `is_retryable`."""
+    key = own, other, again
+    if key not in _made:
+        names = {"__module__": own.__module__, "__doc__": own.__doc__, "__reduce__": _reduced, "is_retryable": again}
+        _made[key] = type(own.__name__, (own, other), {**names, "_own": own})
+    return _made[key]
+
+
+def _reduced(error: Any) -> tuple[Any, ...]:
+    """A copy or a pickle holds the error alone: the class that is both is made anew in each process."""
+    restore, (_, arguments, attributes) = ours.AbstractLLMError.__reduce__(error)
+    return restore, (error._own, arguments, attributes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from abstractllm import embedded
 from abstractllm.integrations.langchain.chat import ChatAbstractLLM
 
 
@@ -20,6 +21,9 @@ class ChatMLX(ChatAbstractLLM):
     def _connection(self) -> dict[str, Any]:
         return {}
 
+    def _default_model(self) -> str:
+        return embedded.PATH.name
+
 
 class ChatMaritaca(ChatAbstractLLM):
     """Maritaca's Sabiá models. The key is `api_key`, or the environment variable MARITACA_API_KEY.
@@ -28,8 +32,3 @@ class ChatMaritaca(ChatAbstractLLM):
     """
 
     llm: Literal["maritaca"] = "maritaca"
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """The environment variable that stands for the key where the model is written down."""
-        return {"api_key": "MARITACA_API_KEY"}

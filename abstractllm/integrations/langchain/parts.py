@@ -66,7 +66,7 @@ def _file(place: str, block: Mapping[Any, Any]) -> Part:
 
 
 def _source(place: str, block: Mapping[Any, Any], nested: str) -> tuple[str, bytes, str | None]:
-    """Return the media type ("" where it is not told), the bytes, and the URL of a block; one of the last two is there."""
+    """Return the media type, "" where it is not told, and the bytes or the URL of a block."""
     inner = block.get(nested) or block.get("source") or block
     if isinstance(inner, str):
         inner = {"url": inner}

@@ -26,7 +26,9 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
-_CALLS = frozenset({"tool_use", "tool_call", "function_call", "tool_call_chunk", "invalid_tool_call", "input_json_delta"})
+_CALLS = frozenset(
+    {"tool_use", "tool_call", "function_call", "tool_call_chunk", "invalid_tool_call", "input_json_delta"}
+)
 """Blocks that say again what stands in `tool_calls`."""
 REASONING = "reasoning_content"
 PROVIDER_DATA = "provider_data"

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.base import BaseLLMOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.outputs import Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from abstractllm.errors import InvalidParameterError, shown
+from abstractllm.schema import without_nulls
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 Schema = Mapping[str, Any] | type
+Parser = Runnable[Any, Any]
 
 
 def form_of(schema: Schema, *, strict: bool | None) -> dict[str, Any]:
@@ -43,18 +49,36 @@ def tool_name(schema: Schema) -> str:
     return str(convert_to_openai_tool(_plain(schema))["function"]["name"])
 
 
-def parser_of_calls(schema: Schema) -> BaseLLMOutputParser[Any]:
+def parser_of_calls(schema: Schema) -> Parser:
     """Return what reads the first call of a tool that a schema has become."""
     if is_model(schema):
-        return PydanticToolsParser(tools=[schema], first_tool_only=True)
+        return PydanticToolsParser(tools=[cast("type[BaseModel]", schema)], first_tool_only=True)
     return JsonOutputKeyToolsParser(key_name=tool_name(schema), first_tool_only=True)
 
 
-def parser_of_text(schema: Schema | None) -> BaseLLMOutputParser[Any]:
-    """Return what reads an answer that is JSON: values of a pydantic model, dicts for any other schema."""
+def parser_of_text(schema: Schema | None, form: Mapping[str, Any]) -> Parser:
+    """Return what reads an answer of a form, which is JSON: values of a pydantic model, dicts for any other schema."""
+    told = form.get("json_schema")
+    text = json.dumps(told["schema"]) if told else None
     if schema is not None and is_model(schema):
-        return PydanticOutputParser(pydantic_object=schema)
-    return JsonOutputParser()
+        return _ModelParser(pydantic_object=cast("type[BaseModel]", schema), schema_text=text)
+    return _WithoutNulls(schema_text=text)
+
+
+class _WithoutNulls(JsonOutputParser):
+    """Reads JSON in which what is left out may be null: services that have every property written say it so."""
+
+    schema_text: str | None = None
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        if not partial and self.schema_text is not None:
+            shorter = without_nulls(self.schema_text, result[0].text)
+            result = result if shorter is None else [Generation(text=shorter)]
+        return super().parse_result(result, partial=partial)
+
+
+class _ModelParser(_WithoutNulls, PydanticOutputParser):  # type: ignore[type-arg]
+    """Makes values of a pydantic model of such JSON."""
 
 
 def is_model(schema: Schema) -> bool:
