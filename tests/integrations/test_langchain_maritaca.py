@@ -1,0 +1,57 @@
+"""LangChain's own suites for chat models, as they are, on Maritaca's format; the model behind it is the one that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests
+
+from abstractllm.integrations.langchain import ChatMaritaca
+from abstractllm.testing.loopback import LoopbackServer
+
+from .sabia import sabia_service
+
+KEY = "maritaca-loopback-0123"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[LoopbackServer]:
+    with sabia_service() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MARITACA_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class TestUnit(ChatModelUnitTests):
+    """What needs no answers."""
+
+    chat_model_class = ChatMaritaca
+    chat_model_params: ClassVar[dict[str, Any]] = {"model": "sabia-4"}
+    supports_json_mode = True
+    supports_anthropic_inputs = True
+    model_override_value = "sabiazinho-4"
+
+
+class TestIntegration(ChatModelIntegrationTests):
+    """Answers through the service."""
+
+    chat_model_class = ChatMaritaca
+    supports_json_mode = True
+    supports_anthropic_inputs = True
+    model_override_value = "sabiazinho-4"
+
+    @pytest.fixture(autouse=True)
+    def _service(self, service: LoopbackServer) -> None:
+        self.url = service.url
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        """Where the service is."""
+        return {"model": "sabia-4", "api_key": KEY, "base_url": self.url}
