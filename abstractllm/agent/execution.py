@@ -48,6 +48,12 @@ class Ends:
     calls: Sequence[ToolCall]
     outcomes: dict[int, ToolOutcome] = field(default_factory=dict)
 
+    @property
+    def stop(self) -> StopRun | None:
+        """What a tool ended the run with; of several, that of the first call."""
+        stops = (one.error for _, one in sorted(self.outcomes.items()) if isinstance(one.error, StopRun))
+        return next(stops, None)
+
     def all(self) -> tuple[ToolOutcome, ...]:
         """Return one outcome for each call, in order; those that did not come to their end count as cancelled."""
         cancelled = ToolOutcome("cancelled", CANCELLED)
@@ -93,22 +99,26 @@ class Executor:
             return Prepared(call, tool, tool.arguments(call.arguments))
         except ToolArgumentError as error:
             return refused("error", error.message, error)
+        except Exception as error:  # from what a type of the application's own does when it is made
+            return refused("error", f"The arguments cannot be read: {type(error).__name__}: {error}", error)
 
     async def run(self, prepared: Mapping[int, Prepared], ends: Ends, situation: Situation) -> None:
         """Make the calls and put their outcomes into `ends`, by the same numbers.
 
-        Cancelling it cancels them; then those that have ended are in `ends`. Raises ToolError for a tool that failed
-        where that is asked for, having cancelled the others.
+        Cancelling it cancels them; then those that have ended are in `ends`. After a StopRun no further one is begun.
+        Raises ToolError for a tool that failed where that is asked for, having cancelled the others.
         """
         for group in _groups(prepared):
-            ways = [self._follow(number, prepared[number], ends, situation) for number in group]
+            ways = [functools.partial(self._follow, number, prepared[number], ends, situation) for number in group]
             if len(ways) == 1:
-                await ways[0]
+                await ways[0]()
             else:
                 await _together(ways, self._parallel)
 
     async def _follow(self, number: int, prepared: Prepared, ends: Ends, situation: Situation) -> None:
         """Make one call and tell its start and end."""
+        if ends.stop is not None:
+            return
         self._tell(ToolStarted(prepared.call))
         started = time.perf_counter()
         try:
@@ -118,8 +128,12 @@ class Executor:
             self._end(number, prepared.call, outcome, ends)
             raise
         self._end(number, prepared.call, outcome, ends)
+        self.check(prepared.call, outcome)
+
+    def check(self, call: ToolCall, outcome: ToolOutcome) -> None:
+        """Raise ToolError for a call that failed, or could not be made, where that is to end the run."""
         if self._raise_errors and outcome.kind in ("error", "timeout") and not isinstance(outcome.error, ToolRetry):
-            raise ToolError(prepared.tool.name, str(outcome.content)) from outcome.error
+            raise ToolError(call.name, str(outcome.content)) from outcome.error
 
     def _end(self, number: int, call: ToolCall, outcome: ToolOutcome, ends: Ends) -> None:
         ends.outcomes[number] = outcome
@@ -183,11 +197,11 @@ async def _in_time(function: Callable[[], Any], is_async: bool, limit: float | N
         done, _ = await asyncio.wait((work,), timeout=limit)
     except asyncio.CancelledError:
         over.is_set = True
-        await _cancel([work])
+        await _cancel(work)
         raise
     if not done:
         over.is_set = True
-        await _cancel([work])
+        await _cancel(work)
         raise _TooLate(f"The tool had no result within {limit:g} s and was given up.")
     if work.cancelled():
         raise RuntimeError("The tool cancelled itself.")
@@ -199,18 +213,25 @@ async def _in_time(function: Callable[[], Any], is_async: bool, limit: float | N
 
 def _begin(function: Callable[[], Any], is_async: bool) -> asyncio.Future[Any]:
     if is_async:
-        task: asyncio.Future[Any] = asyncio.ensure_future(function())
-        return task
+        return asyncio.ensure_future(_without_exit(function))
     context = contextvars.copy_context()
     return asyncio.wrap_future(_threads(os.getpid()).submit(context.run, _without_stop_iteration, function))
 
 
 def _without_stop_iteration(function: Callable[[], Any]) -> Any:
-    """Call a function; a StopIteration, which no future can hold, becomes a RuntimeError."""
+    """Call a function; a StopIteration, which no future can hold, becomes a RuntimeError, and so does a SystemExit."""
     try:
         return function()
-    except StopIteration as error:
-        raise RuntimeError("The tool raised StopIteration.") from error
+    except (StopIteration, SystemExit) as error:
+        raise RuntimeError(f"The tool raised {type(error).__name__}.") from error
+
+
+async def _without_exit(function: Callable[[], Awaitable[Any]]) -> Any:
+    """Call a function and await it; a SystemExit, which would end the event loop, becomes a RuntimeError."""
+    try:
+        return await function()
+    except SystemExit as error:
+        raise RuntimeError("The tool raised SystemExit.") from error
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:
@@ -223,37 +244,35 @@ def _threads(pid: int) -> DaemonThreads:
     return DaemonThreads(_THREADS, "abstractllm-tools")
 
 
-async def _together(ways: Iterable[Any], parallel: int) -> None:
-    """Run coroutines side by side, at most `parallel` at a time; the first one that raises ends the others."""
+async def _together(ways: Iterable[Callable[[], Awaitable[None]]], parallel: int) -> None:
+    """Call coroutine functions side by side, at most `parallel` at a time; the first that raises ends the others."""
     slots = asyncio.Semaphore(parallel)
 
-    async def held(way: Any) -> None:
+    async def held(way: Callable[[], Awaitable[None]]) -> None:
         async with slots:
-            await way
+            await way()
 
     tasks = [asyncio.ensure_future(held(way)) for way in ways]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
-        await _cancel([task for task in tasks if not task.done()])
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)  # each gives its tool up in time
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in filter(None, errors):
+        raise error
 
 
-async def _cancel(works: Sequence[asyncio.Future[Any]]) -> None:
+async def _cancel(work: asyncio.Future[Any]) -> None:
     """Cancel what still runs and wait for its end, for a while."""
-    for work in works:
-        work.cancel()
-    if not works:
-        return
-    _, left = await asyncio.wait(works, timeout=GRACE)
-    for work in left:
-        work.add_done_callback(_forget)
+    work.add_done_callback(_forget)
+    work.cancel()
+    await asyncio.wait((work,), timeout=GRACE)
 
 
 def _forget(work: asyncio.Future[Any]) -> None:
-    """Take note of the end of a tool that would not end, so that its late error is not reported as nobody's."""
+    """Take note of the end of a tool that was given up, so that its error is not reported as nobody's."""
     if not work.cancelled():
         work.exception()
 
