@@ -50,6 +50,27 @@ def paired(messages: Iterable[Message], *, not_executed: str = NOT_EXECUTED) -> 
     return tuple(repaired)
 
 
+def resumable(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Return the history `paired`, but for the calls that are `unanswered`: they stay without results."""
+    history = tuple(messages)
+    last = next((n for n in reversed(range(len(history))) if history[n].role == "assistant"), -1)
+    results = _Results(history).of.get(last, [])
+    whole = paired(history)
+    if None not in results or not unanswered(history):
+        return whole
+    start = next(n for n in reversed(range(len(whole))) if whole[n].role == "assistant") + 1
+    answered = [one for one, result in zip(whole[start:], results, strict=False) if result is not None]
+    return (*whole[:start], *answered, *whole[start + len(results) :])
+
+
+def in_order(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return a history whose last turn has its results in the order of its calls, and nothing else after it."""
+    last = next((n for n in reversed(range(len(messages))) if messages[n].role == "assistant"), -1)
+    places = {call.id: place for place, call in enumerate(messages[last].tool_calls)}
+    results = sorted(messages[last + 1 :], key=lambda one: places.get(one.tool_call_id or "", len(places)))
+    return [*messages[: last + 1], *results]
+
+
 class _Results:
     """Which result is whose: `of` has, by the number of a turn with calls, the result of each call or None."""
 

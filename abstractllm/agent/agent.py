@@ -27,8 +27,16 @@ from abstractllm.tools import Tool
 
 D = TypeVar("D", default=Any)
 
-_OWN = {"tool_choice", "response_format", "retries", "n", "stream", "messages"}
-"""Parameters of `generate` that an agent sets itself."""
+_OWN = {
+    "tool_choice": "tool_choice of run",
+    "response_format": "output of Agent",
+    "retries": "retries of Agent",
+    "n": "run, which has one answer",
+    "stream": "Agent.stream",
+    "messages": "messages of run",
+    "system_prompt": "instructions of Agent",
+}
+"""Parameters of `generate` that an agent sets itself, and what to use instead."""
 
 
 class Agent(Generic[D, O]):
@@ -124,7 +132,7 @@ class Agent(Generic[D, O]):
         get results that say that they were not made.
         """
         occasion = Asked(prompt, messages, deps, files, tool_choice, approvals)
-        return portal().run(lambda: Run[O](self._plan, occasion).here())
+        return portal().run(lambda: Run[O](self._plan, occasion, occasion.task).here())
 
     async def arun(
         self,
@@ -138,7 +146,7 @@ class Agent(Generic[D, O]):
     ) -> Result[O]:
         """Do what `run` does, without blocking the event loop. Cancelling it cancels the run."""
         occasion = Asked(prompt, messages, deps, files, tool_choice, approvals)
-        return await Run[O](self._plan, occasion).here()
+        return await Run[O](self._plan, occasion, occasion.task).here()
 
     def stream(
         self,
@@ -151,7 +159,8 @@ class Agent(Generic[D, O]):
         approvals: Mapping[str, bool | str] | None = None,
     ) -> Run[O]:
         """Return a run to be read while it goes on, sync or async; the arguments are those of `run`."""
-        return Run(self._plan, Asked(prompt, messages, deps, files, tool_choice, approvals))
+        occasion = Asked(prompt, messages, deps, files, tool_choice, approvals)
+        return Run(self._plan, occasion, occasion.task)
 
     def chat(
         self,
@@ -165,7 +174,8 @@ class Agent(Generic[D, O]):
 
         The agent remembers nothing of it; a `Session` does.
         """
-        return Reply(Run(self._plan, Asked(prompt, messages, deps, files, None, None)))
+        occasion = Asked(prompt, messages, deps, files, None, None)
+        return Reply(Run(self._plan, occasion, occasion.task))
 
     def run_on(self, occasion: Occasion) -> Run[O]:
         """Return a run whose task comes from elsewhere, such as from a conversation."""
@@ -250,7 +260,7 @@ def _checked_trim(given: Trim | None) -> Trim | None:
 def _checked_params(params: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in params:
         if name in _OWN:
-            raise InvalidParameterError(name, f"An agent sets {name!r} itself; see the arguments of Agent and run.")
+            raise InvalidParameterError(name, f"An agent sets {name!r} itself; see {_OWN[name]}.")
     return check_parameters(params)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from abstractllm.agent.plan import Task
 from abstractllm.agent.result import Result
 from abstractllm.errors import InvalidParameterError, shown
-from abstractllm.history import paired
+from abstractllm.history import paired, resumable
 from abstractllm.interface import File, MessageLike
 from abstractllm.messages import to_messages
 from abstractllm.types import Message, TextPart
@@ -33,20 +33,20 @@ class Asked:
             raise InvalidParameterError("prompt", "There is no prompt; pass one, or a conversation as messages=.")
         self._files = tuple(files)
         self._prompt = prompt
-        turns = history if prompt is None else (*paired(history), Message("user", _checked_prompt(prompt)))
-        self._task = Task(turns, 0 if prompt is None else 1, deps, tool_choice, approvals)
+        turns = resumable(history) if prompt is None else (*paired(history), Message("user", _checked_prompt(prompt)))
+        self.task = Task(turns, 0 if prompt is None else 1, deps, tool_choice, approvals)
 
     async def begin(self) -> Task:
         """Return the task, with its files read."""
         if not self._files:
-            return self._task
+            return self.task
         return await asyncio.to_thread(self._with_files)
 
     def _with_files(self) -> Task:
         from abstractllm.files import read_files
 
         turn = Message("user", (*read_files(self._files), TextPart(self._prompt or "")))
-        return replace(self._task, messages=(*self._task.messages[:-1], turn))
+        return replace(self.task, messages=(*self.task.messages[:-1], turn))
 
     async def end(self, result: Result[Any] | None) -> None:
         """Keep nothing."""

@@ -12,7 +12,7 @@ from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.agent.events import Event, ReasoningDelta, TextDelta, ToolCallProgress
 from abstractllm.agent.plan import Plan
 from abstractllm.capabilities import ModelCapability
-from abstractllm.history import trimmed
+from abstractllm.history import paired, trimmed
 from abstractllm.schema import OutputFormat
 from abstractllm.types import GenerateResponse, Message
 
@@ -36,8 +36,8 @@ class Asking:
         self.partial = None
         arguments: dict[str, Any] = {"system_prompt": await self._instructions(), **self._plan.params}
         arguments["messages"] = await self._shown(messages)
-        if tools and self._plan.definitions:
-            arguments |= {"tools": self._plan.definitions, "tool_choice": tool_choice}
+        if tools and (self._plan.definitions or tool_choice):
+            arguments |= {"tools": self._plan.definitions or None, "tool_choice": tool_choice}
         if form is not None:
             arguments |= {"response_format": form, "retries": 0}
         if self._streams:
@@ -88,11 +88,12 @@ class Asking:
         if trim is None:
             return tuple(messages)
         if callable(trim):
-            return tuple(trim(messages))
+            return paired(trim(messages))  # what a function leaves out may have had a result, or been one
         return await asyncio.to_thread(trimmed, tuple(messages), trim, self._count)
 
     def _count(self, messages: Sequence[Message]) -> int:
-        return self._plan.llm.count_tokens(messages, self._plan.definitions or None)
+        system = (Message("system", self._system_prompt),) if self._system_prompt else ()
+        return self._plan.llm.count_tokens((*system, *messages), self._plan.definitions or None)
 
 
 def _without_calls(response: GenerateResponse) -> GenerateResponse | None:

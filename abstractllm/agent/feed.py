@@ -55,7 +55,7 @@ class Feed(Generic[T]):
         event = asyncio.Event()
 
         def wake() -> None:
-            _call_on(loop, event.set)
+            call_on(loop, event.set)
 
         self._wakers.append(wake)
         if self._has_news(seen):
@@ -108,7 +108,7 @@ class Feed(Generic[T]):
             self.wait_for_news(seen)
 
 
-def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+def call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
     """Call a quick function on a loop, at once where that is the running one; never where it is closed."""
     try:
         here = asyncio.get_running_loop()

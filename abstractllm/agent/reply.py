@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import Any
@@ -26,6 +27,9 @@ class Answer(str):
         answer._pieces = pieces or (result.text,)
         return answer
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Answer, (self.result, self._pieces)
+
     def __await__(self) -> Generator[Any, Any, Answer]:
         return _itself(self).__await__()
 
@@ -48,7 +52,7 @@ class Reply(Coroutine[Any, Any, Answer]):
     def __init__(self, run: Run[Any]) -> None:
         self.run = run
         self._used = False
-        self._awaiting: Coroutine[Any, Any, Answer] | None = None
+        self._awaiting: dict[asyncio.Task[Any] | None, Coroutine[Any, Any, Answer]] = {}  # by who drives it
 
     async def _whole(self) -> Answer:
         result = await self.run.wait()
@@ -65,6 +69,7 @@ class Reply(Coroutine[Any, Any, Answer]):
 
     def cancel(self) -> None:
         """End the run; what has arrived stays."""
+        self._used = True
         self.run.cancel()
 
     # As a coroutine, for `asyncio.create_task` and task groups.
@@ -80,14 +85,21 @@ class Reply(Coroutine[Any, Any, Answer]):
     def close(self) -> None:
         """Give up a reply that is not wanted after all."""
         self._used = True
-        if self._awaiting is not None:
-            self._awaiting.close()
+        for one in self._awaiting.values():
+            one.close()
 
     def _coroutine(self) -> Coroutine[Any, Any, Answer]:
+        """Return the coroutine of the task that asks: each one that was made of this reply has its own."""
         self._used = True
-        if self._awaiting is None:
-            self._awaiting = self._whole()
-        return self._awaiting
+        task = asyncio.current_task()
+        if task not in self._awaiting:
+            self._awaiting[task] = self._whole()
+            if task is not None:
+                task.add_done_callback(self._forget)
+        return self._awaiting[task]
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._awaiting.pop(task, None)
 
     def __repr__(self) -> str:
         return "<Reply: `await` it for its text, or read it with `async for`>"

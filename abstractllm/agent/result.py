@@ -48,11 +48,13 @@ class Result(Generic[O]):
         return self.text
 
     def to_json(self) -> str:
-        """Return all of it as JSON text; `output` is not in it where it is no text: the last answer says it."""
+        """Return all of it as JSON text; what a StopRun had as value is only in it where that is text."""
         described = {
             "format": _FORMAT,
             "messages": [message_as_dict(one) for one in self.messages],
-            "new": len(self.new_messages),
+            "new": self._new(),
+            "output": self.output if isinstance(self.output, str) else None,
+            "formed": self.output is not None and self.stop != "stopped",
             "text": self.text,
             "usage": asdict(self.usage),
             "turns": self.turns,
@@ -61,6 +63,11 @@ class Result(Generic[O]):
             "run_id": self.run_id,
         }
         return json.dumps(described, ensure_ascii=False)
+
+    def _new(self) -> list[int]:
+        """Return the places of `new_messages`: results that were waited for stand before others of their turn."""
+        new = {id(one) for one in self.new_messages}
+        return [place for place, one in enumerate(self.messages) if id(one) in new]
 
     @classmethod
     def from_json(cls, text: str, output: Any = str) -> Result[Any]:
@@ -73,34 +80,30 @@ class Result(Generic[O]):
             if given["format"] != _FORMAT or given["stop"] not in get_args(Stop):
                 raise ValueError(f"format {given['format']!r}, stop {given['stop']!r}")
             return _restored(given, output)
-        except (KeyError, TypeError, ValueError, InvalidParameterError) as error:
+        except (LookupError, TypeError, ValueError, InvalidParameterError) as error:
             raise InvalidParameterError("text", f"This is not what Result.to_json wrote: {error}") from error
 
 
 def _restored(given: Mapping[str, Any], output: Any) -> Result[Any]:
     messages = to_messages(given["messages"])
-    stop = cast(Stop, given["stop"])
     waiting = set(given["pending"])
     return Result(
-        output=_output(messages, stop, output),
+        output=_output(given, messages, output),
         text=given["text"],
         messages=messages,
-        new_messages=messages[len(messages) - given["new"] :],
+        new_messages=tuple(messages[place] for place in given["new"]),
         usage=Usage(**given["usage"]),
         turns=given["turns"],
-        stop=stop,
+        stop=cast(Stop, given["stop"]),
         pending=tuple(call for call in unanswered(messages) if call.id in waiting),
         run_id=given["run_id"],
     )
 
 
-def _output(messages: tuple[Message, ...], stop: Stop, output: Any) -> Any:
-    """Return the last answer in its type, where there is one."""
-    last = messages[-1]
-    if output is str:
-        return last.text if last.role == "assistant" and not last.tool_calls else ""
-    if stop != "end":
-        return None
+def _output(given: Mapping[str, Any], messages: tuple[Message, ...], output: Any) -> Any:
+    """Return the output: text as it was, another type from the last answer."""
+    if given["output"] is not None or not given["formed"]:
+        return given["output"]
     from abstractllm.schema import to_output_format
 
-    return to_output_format(output).parse(last.text)
+    return to_output_format(output).parse(messages[-1].text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from types import TracebackType
@@ -12,13 +13,14 @@ from typing import Any, Generic, Protocol, Self
 from typing_extensions import TypeVar
 
 from abstractllm.agent.events import Event, RunFailed, RunFinished, RunInfo, RunStarted
-from abstractllm.agent.feed import Feed
+from abstractllm.agent.feed import Feed, call_on
 from abstractllm.agent.plan import Plan, Task
 from abstractllm.agent.result import Result
 from abstractllm.agent.text import TextReader
 from abstractllm.agent.turns import Turns
-from abstractllm.aio import Job, portal
+from abstractllm.aio import portal
 from abstractllm.errors import UnsupportedOperationError
+from abstractllm.history import unanswered
 from abstractllm.types import Message, Usage
 
 O = TypeVar("O", default=str)  # noqa: E741 (the output of an agent)
@@ -49,18 +51,23 @@ class Run(Generic[O]):
     It ends early, as after `cancel`, when the last one who reads, awaits or has entered it leaves before its end.
     """
 
-    def __init__(self, plan: Plan, occasion: Occasion) -> None:
+    def __init__(self, plan: Plan, occasion: Occasion, known: Task | None = None) -> None:
+        """Make a run that has not begun; `known` is what is known of its task before that."""
         provider = getattr(plan.llm, "name", type(plan.llm).__name__)
         self.info = RunInfo(uuid.uuid4().hex, plan.name, provider, plan.llm.get_param("model"))
         self._plan = plan
         self._occasion = occasion
+        self._known = known
         self._feed: Feed[Event] = Feed()
+        self._lock = threading.Lock()
         self._started = False
         self._stream = False
         self._turns: Turns | None = None
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._job: Job[Any] | None = None
+        self._cancelled = False
+        self._stops_after_turn = False
+        self._is_ending = False
         self._holders: set[object] = set()
         self._result: Result[Any] | None = None
         self._error: BaseException | None = None
@@ -119,7 +126,9 @@ class Run(Generic[O]):
     @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far, also of a run that failed: each call in it that has ended has its result."""
-        return () if self._turns is None else self._turns.messages
+        if self._turns is not None:
+            return self._turns.messages
+        return () if self._known is None else self._known.messages
 
     # Ending.
 
@@ -131,12 +140,18 @@ class Run(Generic[O]):
         if self._feed.ended:
             return
         if after_turn:
+            self._stops_after_turn = True
             if self._turns is not None:
                 self._turns.stop_after_turn = True
-        elif self._job is not None:
-            self._job.cancel()
-        elif self._task is not None and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        elif not self._cancelled:
+            self._cancelled = True
+            if self._loop is not None:
+                call_on(self._loop, self._interrupt)
+
+    def _interrupt(self) -> None:
+        """Cancel the task, unless it has done its work and hands the result over."""
+        if self._task is not None and not (self._is_ending or self._feed.ended):
+            self._task.cancel()
 
     async def __aenter__(self) -> Self:
         self._start(stream=True)
@@ -193,21 +208,24 @@ class Run(Generic[O]):
 
     def _start(self, *, stream: bool) -> None:
         """Start on the running event loop, unless that is done."""
-        if self._started:
-            return
-        self._started, self._stream = True, stream
-        self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._kept())
-        _running.add(self._task)
-        self._task.add_done_callback(self._close)
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._started:
+                return
+            self._started, self._stream, self._loop = True, stream, loop
+        task = loop.create_task(self._kept())
+        _running.add(task)
+        task.add_done_callback(self._close)
 
     def _start_elsewhere(self, *, stream: bool) -> None:
         """Start on the package's event loop, unless it runs already; refuse where waiting could never end."""
-        if not self._started:
-            self._started, self._stream = True, stream
-            self._job = portal().spawn(self._kept)
-            self._job.outcome.add_done_callback(self._close)
-        elif self._loop is not None and not self._feed.ended and _running_loop() is self._loop:
+        with self._lock:
+            if not self._started:
+                job = portal().spawn(self._kept)
+                self._started, self._stream = True, stream
+                job.outcome.add_done_callback(self._close)
+                return
+        if self._loop is not None and not self._feed.ended and _running_loop() is self._loop:
             raise UnsupportedOperationError(
                 "This run goes on in this thread's event loop, which a sync reader would hold up; use `async for`."
             )
@@ -239,6 +257,10 @@ class Run(Generic[O]):
         self._feed.end()
 
     async def _run(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        if self._cancelled:
+            self._result = self._nothing()
+            return
         try:
             task = await self._occasion.begin()
         except asyncio.CancelledError:
@@ -254,6 +276,7 @@ class Run(Generic[O]):
 
     async def _end_occasion(self) -> None:
         """Hand the result over; where it cannot be kept, the run has failed."""
+        self._is_ending = True
         try:
             await self._occasion.end(self._result)
         except BaseException as error:
@@ -262,6 +285,7 @@ class Run(Generic[O]):
 
     async def _take_turns(self, task: Task) -> None:
         self._turns = turns = Turns(self._plan, task, self.info.run_id, self._tell, stream=self._stream)
+        turns.stop_after_turn = self._stops_after_turn
         self._tell(RunStarted(task.messages))
         try:
             self._finish(await turns.run())
@@ -282,7 +306,19 @@ class Run(Generic[O]):
 
     def _nothing(self) -> Result[Any]:
         """Return the result of a run that was cancelled before it had begun."""
-        return Result(None, "", (), (), Usage(), 0, "cancelled", run_id=self.info.run_id)
+        task = self._known or Task((), 0)
+        new = task.messages[len(task.messages) - task.new :]
+        return Result(
+            None if self._plan.form else "",
+            "",
+            task.messages,
+            new,
+            Usage(),
+            0,
+            "cancelled",
+            unanswered(task.messages),
+            self.info.run_id,
+        )
 
     def _tell(self, event: Event) -> None:
         if self._plan.observers:

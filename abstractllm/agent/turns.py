@@ -16,8 +16,7 @@ from abstractllm.agent.execution import Ends, Executor, Prepared, Situation, ref
 from abstractllm.agent.plan import Plan, Task
 from abstractllm.agent.result import Result, Stop
 from abstractllm.errors import OutputValidationError, RunLimitError
-from abstractllm.history import unanswered
-from abstractllm.tools import StopRun
+from abstractllm.history import in_order, unanswered
 from abstractllm.types import GenerateResponse, Message, ToolCall, Usage
 
 
@@ -41,7 +40,7 @@ class Turns:
             tell=tell,
         )
         self._messages = list(task.messages)
-        self._kept = len(task.messages) - task.new
+        self._known = {id(one) for one in task.messages[: len(task.messages) - task.new]}
         self._ids = {call.id for message in task.messages for call in message.tool_calls}
         self._texts: list[str] = []
         self._usage = Usage()
@@ -80,18 +79,24 @@ class Turns:
         open_calls = unanswered(self._messages)
         if open_calls:
             await self._act(open_calls)
+            self._stop_if_asked()
         while self.stop is None:
             await self._turn()
-            if self.stop is None and self.stop_after_turn:
-                self.stop = "cancelled"
+            self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.stop is None and self.stop_after_turn:
+            self.stop = "cancelled"
 
     async def _turn(self) -> None:
         limit = self._limit_reached()
         if limit is not None:
             await self._last_answer(limit)
             return
-        response = await self._answer(tools=not self._formed_only)
-        if response is None:
+        try:
+            response = await self._answer(tools=not self._formed_only)
+        except OutputValidationError as error:
+            self._ask_again(error)
             return
         if response.tool_calls:
             await self._act(response.tool_calls)
@@ -99,19 +104,17 @@ class Turns:
             self._end(response)
         self._tell(TurnFinished(self._turns, response))
 
-    async def _answer(self, *, tools: bool) -> GenerateResponse | None:
-        """Ask the model and take its answer into the history; None for one without its form, to be asked for again."""
+    async def _answer(self, *, tools: bool) -> GenerateResponse:
+        """Ask the model and take its answer into the history, also where it raises OutputValidationError for it."""
         form = self._plan.form if self._formed_only or not self._plan.tools or not tools else None
-        first = self._turns == 0 and bool(self._task.new)
-        choice = self._task.tool_choice if first else None
+        choice = self._task.tool_choice if self._turns == 0 else None
         try:
             response = await self._asking.ask(self._messages, tools=tools, form=form, tool_choice=choice)
         except OutputValidationError as error:
-            if error.response is None or not self._may_ask_again():
-                raise
-            self._take(error.response)
-            self._ask_for_form(error)
-            return None
+            if error.response is not None:
+                response = self._take(replace(error.response, tool_calls=()))
+                self._tell(TurnFinished(self._turns, response))
+            raise
         finally:
             if self._asking.partial is not None:
                 self._take(self._asking.partial)
@@ -150,18 +153,15 @@ class Turns:
             try:
                 self._output = form.parse(response.content)
             except OutputValidationError as error:
-                if not self._may_ask_again():
-                    raise OutputValidationError(error.message, response=response, provider=error.provider) from error
-                self._ask_for_form(error)
+                self._ask_again(OutputValidationError(error.message, response=response, provider=error.provider))
                 return
         self.stop = "end"
 
-    def _may_ask_again(self) -> bool:
+    def _ask_again(self, error: OutputValidationError) -> None:
+        """Have the next answer be nothing but the form, or raise the error where there shall be none."""
+        if error.response is None or not self._attempts_left:
+            raise error
         self._attempts_left -= 1
-        return self._attempts_left >= 0
-
-    def _ask_for_form(self, error: OutputValidationError) -> None:
-        """Have the next answer be nothing but the form."""
         self._formed_only = True
         self._messages.append(Message("user", f"{error.message}\nWrite the whole answer again, in that form alone."))
 
@@ -174,15 +174,16 @@ class Turns:
         """
         ends = Ends(calls)
         waiting: list[int] = []
+        can_wait = False
         try:
             ready = await self._ready(calls, ends, waiting)
             situation = Situation(self._task.deps, tuple(self._messages), self._usage)
             await self._executor.run(ready, ends, situation)
+            can_wait = ends.stop is None
         finally:
-            self._put_results(ends, waiting)
-        stopped = next((one.error for one in ends.outcomes.values() if isinstance(one.error, StopRun)), None)
-        if stopped is not None:
-            self.stop, self._output = "stopped", stopped.value
+            self._put_results(ends, waiting if can_wait else ())
+        if ends.stop is not None:
+            self.stop, self._output = "stopped", ends.stop.value
         elif waiting:
             self.stop, self._pending = "approval", tuple(calls[number] for number in waiting)
 
@@ -205,6 +206,7 @@ class Turns:
             else:
                 ends.outcomes[number] = found
                 self._tell(ToolFinished(call, found))
+                self._executor.check(call, found)
         self._calls += len(ready)
         return ready
 
@@ -226,9 +228,11 @@ class Turns:
         return decided
 
     def _put_results(self, ends: Ends, waiting: Sequence[int]) -> None:
+        """Put the results into the history, in the order of the turn's calls with those that were there before."""
         for number, (call, outcome) in enumerate(zip(ends.calls, ends.all(), strict=True)):
             if number not in waiting:
                 self._messages.append(Message("tool", outcome.content, name=call.name, tool_call_id=call.id))
+        self._messages = list(in_order(self._messages))
 
     # Limits.
 
@@ -248,8 +252,9 @@ class Turns:
         self._reach_limit(limit)
         if self._plan.limits.tokens is not None and self._usage.total_tokens >= self._plan.limits.tokens:
             return
-        response = await self._answer(tools=False)
-        if response is None:
+        try:
+            response = await self._answer(tools=False)
+        except OutputValidationError:  # the limit allows no other answer
             return
         unmade = Ends(response.tool_calls)
         self._put_results(unmade, ())
@@ -268,7 +273,7 @@ class Turns:
             output=self._output if self._output is not None or self._plan.form is not None else "",
             text="\n\n".join(self._texts),
             messages=tuple(self._messages),
-            new_messages=tuple(self._messages[self._kept :]),
+            new_messages=tuple(one for one in self._messages if id(one) not in self._known),
             usage=self._usage,
             turns=self._turns,
             stop=stop or self.stop or "cancelled",
