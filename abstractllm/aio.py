@@ -169,6 +169,25 @@ async def iterate_in_thread(
         job.cancel()
 
 
+async def to_the_end(function: Callable[[], T]) -> T:
+    """Return what a blocking function returns, which runs in a thread, and never leave before it has ended.
+
+    A cancellation that comes meanwhile is raised after that; an error of the function goes before it.
+    """
+    context = contextvars.copy_context()
+    work = asyncio.get_running_loop().run_in_executor(None, context.run, function)
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    value = work.result()
+    if cancelled is not None:
+        raise cancelled
+    return value
+
+
 class _LoopToThread(Generic[T]):
     """A bounded buffer written by one task and read by one thread."""
 

@@ -319,7 +319,12 @@ class QueueFullError(AbstractLLMError):
 
 
 class SessionStoreError(AbstractLLMError):
-    """What keeps sessions cannot be used: it is no database, of a newer version, damaged, full, or locked too long."""
+    """What keeps sessions cannot be used: it is no database, of a newer version, damaged, full, or locked too long.
+
+    `result` is what a turn had come to that could not be kept, None where there was none.
+    """
+
+    result: Result[Any] | None = None
 
 
 class SessionNotFoundError(SessionStoreError):

@@ -108,6 +108,11 @@ class Agent(Generic[D, O]):
         return self._plan.name
 
     @property
+    def instructions(self) -> Instructions | None:
+        """Its system prompt, or what makes one."""
+        return self._plan.instructions
+
+    @property
     def tools(self) -> tuple[Tool, ...]:
         """Its tools."""
         return tuple(self._plan.tools.values())

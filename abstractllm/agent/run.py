@@ -279,6 +279,8 @@ class Run(Generic[O]):
         self._is_ending = True
         try:
             await self._occasion.end(self._result)
+        except asyncio.CancelledError:  # has come too late: the run had its end
+            raise
         except BaseException as error:
             self._error, self._trace = error, error.__traceback__
             raise

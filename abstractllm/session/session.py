@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from abstractllm.agent import Agent, Answer, Reply, Result, Run
 from abstractllm.agent.text import TextReader
-from abstractllm.aio import portal
-from abstractllm.errors import InvalidParameterError, SessionNotFoundError
+from abstractllm.aio import portal, to_the_end
+from abstractllm.errors import (
+    InvalidParameterError,
+    SessionConflictError,
+    SessionNotFoundError,
+    SessionStoreError,
+    UnsupportedOperationError,
+    shown,
+)
+from abstractllm.history import unanswered
 from abstractllm.interface import AbstractLLMInterface, File, MessageLike, ToolLike
 from abstractllm.messages import to_messages
 from abstractllm.session.files import load_conversation, save_conversation
 from abstractllm.session.store import SessionStore
 from abstractllm.session.turn import Turn
 from abstractllm.session.turnstile import Turnstile
-from abstractllm.types import Message
+from abstractllm.threads import ForkSafeLock
+from abstractllm.types import Message, ToolCall
+
+LLM = AbstractLLMInterface | Agent[Any, Any] | str
+"""What answers: a model, an agent, or a config string for a model."""
 
 
 class Session:
@@ -31,7 +44,7 @@ class Session:
 
     def __init__(
         self,
-        llm: AbstractLLMInterface | Agent[Any, Any] | str,
+        llm: LLM,
         *,
         system_prompt: str | None = None,
         tools: Iterable[ToolLike] = (),
@@ -53,9 +66,10 @@ class Session:
         self._owned = not isinstance(llm, Agent)
         self._agent = _agent(llm, system_prompt, tools, max_tokens, settings)
         self._others: dict[str, Agent[Any, Any]] = {}
+        self._lock = ForkSafeLock()
         self._store = store
         self._turnstile = Turnstile()
-        self.id = id or uuid.uuid4().hex
+        self.id = uuid.uuid4().hex if id is None else _checked_id(id)
         self._messages = _begun(store, self.id, to_messages(messages) if messages else ())
 
     @property
@@ -74,7 +88,7 @@ class Session:
         prompt: str | None = None,
         *,
         stream: Literal[False] = False,
-        llm: AbstractLLMInterface | str | None = None,
+        llm: LLM | None = None,
         files: Sequence[File] = (),
         deps: Any = None,
         approvals: Mapping[str, bool | str] | None = None,
@@ -86,7 +100,7 @@ class Session:
         prompt: str | None = None,
         *,
         stream: Literal[True],
-        llm: AbstractLLMInterface | str | None = None,
+        llm: LLM | None = None,
         files: Sequence[File] = (),
         deps: Any = None,
         approvals: Mapping[str, bool | str] | None = None,
@@ -97,16 +111,21 @@ class Session:
         prompt: str | None = None,
         *,
         stream: bool = False,
-        llm: AbstractLLMInterface | str | None = None,
+        llm: LLM | None = None,
         files: Sequence[File] = (),
         deps: Any = None,
         approvals: Mapping[str, bool | str] | None = None,
     ) -> Answer | TextReader:
         """Take a turn and return the answer, a string; with `stream`, its pieces as they are written.
 
-        `llm` answers this turn instead of the session's own model. Without a prompt, a conversation that stopped at
-        calls which wait for approval goes on, with `approvals` as `Agent.run` takes them.
+        `llm`, a model, a config string or an agent, answers this turn instead of the session's own; what is made of a
+        string is made once, and closed with the session. Without a prompt, a conversation that stopped at calls which
+        wait for approval goes on, with `approvals` as `Agent.run` takes them.
+
+        Raises UnsupportedOperationError in async code where a turn goes on in the same event loop, for which the
+        calling thread would wait for ever.
         """
+        self._turnstile.check_may_block()
         run = self.stream(prompt, llm=llm, files=files, deps=deps, approvals=approvals)
         return run.text() if stream else Answer(portal().run(run.here))
 
@@ -114,7 +133,7 @@ class Session:
         self,
         prompt: str | None = None,
         *,
-        llm: AbstractLLMInterface | str | None = None,
+        llm: LLM | None = None,
         files: Sequence[File] = (),
         deps: Any = None,
         approvals: Mapping[str, bool | str] | None = None,
@@ -126,7 +145,7 @@ class Session:
         self,
         prompt: str | None = None,
         *,
-        llm: AbstractLLMInterface | str | None = None,
+        llm: LLM | None = None,
         files: Sequence[File] = (),
         deps: Any = None,
         approvals: Mapping[str, bool | str] | None = None,
@@ -135,22 +154,52 @@ class Session:
         turn = Turn(self._turnstile, self._past, self._keep, prompt, files, deps, approvals)
         return self._agent_for(llm).run_on(turn)
 
+    @property
+    def pending(self) -> tuple[ToolCall, ...]:
+        """The calls that wait for approval; `send(approvals=...)` goes on with them."""
+        return unanswered(self._messages)
+
     def clear(self) -> None:
-        """Forget what has been said, in the store too."""
-        if self._store is not None:
-            self._store.replace(self.id, ())
-        self._messages = ()
+        """Forget what has been said, in the store too, when the turns before have ended."""
+        self._between_turns(self._clear)
+
+    def reload(self) -> None:
+        """Take the conversation as it is in the store, when the turns before have ended.
+
+        So a session goes on after a SessionConflictError, which says that another writer was faster. Raises
+        SessionStoreError, and UnsupportedOperationError for a session without a store.
+        """
+        if self._store is None:
+            raise UnsupportedOperationError("This session has no store to read again; `load` reads a file.")
+        self._between_turns(self._reload)
+
+    def fork(self, *, id: str | None = None) -> Session:
+        """Return another conversation that begins with what has been said here, in the same store under its own `id`.
+
+        It has the same agent, whose models are closed with this session.
+        """
+        return Session(self._agent, messages=self._messages, store=self._store, id=id)
 
     def save(self, path: str | Path) -> None:
-        """Write the conversation to a JSON file, whole or not at all. Raises FileProcessingError."""
-        save_conversation(path, self._messages, id=self.id)
+        """Write the conversation to a JSON file, whole or not at all, with the system prompt where that is a text.
+
+        Raises FileProcessingError.
+        """
+        given = self._agent.instructions
+        save_conversation(path, self._messages, id=self.id, system=given if isinstance(given, str) else None)
 
     @classmethod
-    def load(cls, path: str | Path, llm: AbstractLLMInterface | Agent[Any, Any] | str, **settings: Any) -> Session:
-        """Return a session that goes on with a conversation that was saved. Raises FileProcessingError."""
+    def load(cls, path: str | Path, llm: LLM, **settings: Any) -> Session:
+        """Return a session that goes on with a conversation that was saved, or that the command line saved.
+
+        `settings` are further arguments for `Session`. The system prompt in the file holds where there is no
+        `system_prompt=`, and no agent that has its own. Raises FileProcessingError.
+        """
         saved = load_conversation(path)
-        given: dict[str, Any] = {"messages": saved.messages, "id": saved.metadata.get("id"), **settings}
-        return cls(llm, **given)
+        given: dict[str, Any] = {"messages": saved.messages, "id": saved.metadata.get("id")}
+        if not isinstance(llm, Agent):
+            given["system_prompt"] = saved.metadata.get("system")
+        return cls(llm, **{**given, **settings})
 
     def close(self) -> None:
         """Close the models that were made here from config strings."""
@@ -177,56 +226,117 @@ class Session:
     ) -> None:
         await self.aclose()
 
-    def _agent_for(self, llm: AbstractLLMInterface | str | None) -> Agent[Any, Any]:
+    def _agent_for(self, llm: LLM | None) -> Agent[Any, Any]:
         if llm is None:
             return self._agent
+        _check_llm(llm)
+        if isinstance(llm, Agent):
+            return llm
         if not isinstance(llm, str):
             return self._agent.with_llm(llm)
-        if llm not in self._others:
-            self._others[llm] = self._agent.with_llm(llm)
-        return self._others[llm]
+        with self._lock:
+            if llm not in self._others:
+                self._others[llm] = self._agent.with_llm(llm)
+            return self._others[llm]
 
     def _past(self) -> tuple[Message, ...]:
         return self._messages
 
     async def _keep(self, result: Result[Any]) -> None:
         """Put a turn into the history, and into the store first."""
+        if self._store is None:
+            self._messages = result.messages
+        else:
+            await to_the_end(lambda: self._write(result))
+
+    def _write(self, result: Result[Any]) -> None:
+        assert self._store is not None
         before = len(self._messages)
-        if result.messages[:before] == self._messages:
-            change, new = "append", result.messages[before:]
-        else:  # earlier turns had calls without results, which have been given some
-            change, new = "replace", result.messages
-        if self._store is not None:
-            await asyncio.to_thread(getattr(self._store, change), self.id, new, after=before)
+        try:
+            if result.messages[:before] == self._messages:
+                self._store.append(self.id, result.messages[before:], after=before)
+            else:  # earlier turns had calls without results, which have been given some
+                self._store.replace(self.id, result.messages, after=before)
+        except SessionStoreError as error:
+            error.result = result
+            raise
         self._messages = result.messages
+
+    def _between_turns(self, change: Callable[[], None]) -> None:
+        self._turnstile.check_may_block()
+        portal().run(lambda: self._changed(change))
+
+    async def _changed(self, change: Callable[[], None]) -> None:
+        ticket = await self._turnstile.enter()
+        try:
+            await to_the_end(change)
+        finally:
+            self._turnstile.leave(ticket)
+
+    def _clear(self) -> None:
+        if self._store is not None:
+            self._store.replace(self.id, ())
+        self._messages = ()
+
+    def _reload(self) -> None:
+        assert self._store is not None
+        self._messages = self._store.messages(self.id)
 
 
 def _agent(
-    llm: AbstractLLMInterface | Agent[Any, Any] | str,
-    system_prompt: str | None,
-    tools: Iterable[ToolLike],
-    max_tokens: int | None,
-    settings: Mapping[str, Any],
+    llm: LLM, system_prompt: str | None, tools: Iterable[ToolLike], max_tokens: int | None, settings: Mapping[str, Any]
 ) -> Agent[Any, Any]:
-    if not isinstance(llm, Agent):
-        return Agent(llm, instructions=system_prompt, tools=tools, trim=max_tokens, **settings)
-    given = {"system_prompt": system_prompt, "tools": tools, "max_tokens": max_tokens, **settings}
-    for name, value in given.items():
-        if value not in (None, ()):
+    _check_llm(llm)
+    offered = None if isinstance(tools, (list, tuple)) and not tools else tools
+    own = {"system_prompt": system_prompt, "tools": offered, "max_tokens": max_tokens}
+    given = {**{name: value for name, value in own.items() if value is not None}, **settings}
+    if isinstance(llm, Agent):
+        for name in given:
             raise InvalidParameterError(name, f"The session has an agent already; give {name} to that Agent instead.")
-    return llm
+        return llm
+    for name, other in _NAMES.items():
+        if name in given and other in given:
+            raise InvalidParameterError(name, f"{name} and {other} say the same of a session; give one of them.")
+    return Agent(llm, **{_NAMES.get(name, name): value for name, value in given.items()})
+
+
+_NAMES = {"system_prompt": "instructions", "max_tokens": "trim"}
+"""Arguments of a session that an agent knows by another name."""
+
+
+def _check_llm(llm: object) -> None:
+    if not isinstance(llm, (AbstractLLMInterface, Agent, str)):
+        raise InvalidParameterError(
+            "llm", f"llm={shown(llm)} is not valid: it must be a model, an agent, or a config string such as 'mlx'."
+        )
+
+
+def _checked_id(id: str) -> str:
+    if isinstance(id, str) and id:
+        return id
+    raise InvalidParameterError("id", f"id={shown(id)} is not valid: it must be a text that is not empty.")
 
 
 def _begun(store: SessionStore | None, id: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """Return the history to begin with, which is in the store then."""
     if store is None:
         return messages
+    kept = _kept(store, id)
+    if not messages:
+        return kept
+    if kept:
+        raise InvalidParameterError(
+            "messages", f"The store has a conversation {id!r} already; leave messages out, or choose another id."
+        )
+    store.append(id, messages, after=0)
+    return messages
+
+
+def _kept(store: SessionStore, id: str) -> tuple[Message, ...]:
+    """Return the messages of a session, which is made if it is not there."""
     try:
-        kept = store.messages(id)
+        return store.messages(id)
     except SessionNotFoundError:
-        store.create(id)
-        store.append(id, messages)
-        return messages
-    if messages:
-        raise InvalidParameterError("messages", f"The store has a conversation {id!r} already; leave messages out.")
-    return kept
+        with suppress(SessionConflictError):  # another one made it just now
+            store.create(id)
+        return store.messages(id)

@@ -11,7 +11,7 @@ from abstractllm.agent.result import Result
 from abstractllm.errors import InvalidParameterError
 from abstractllm.history import unanswered
 from abstractllm.interface import File
-from abstractllm.session.turnstile import Turnstile
+from abstractllm.session.turnstile import Ticket, Turnstile
 from abstractllm.types import Message
 
 
@@ -31,34 +31,35 @@ class Turn:
         self._turnstile = turnstile
         self._past = past
         self._keep = keep
-        if prompt is None and not unanswered(past()):
-            raise InvalidParameterError("prompt", "There is no prompt, and no call waits for approval; pass a prompt.")
         self._prompt = prompt
         self._files = tuple(files)
         self._deps = deps
         self._approvals = approvals
-        if prompt is not None:
-            self._asked(())  # what cannot be right is said at the call
+        self._ticket: Ticket | None = None
+        self._asked(past() if prompt is None else ())  # what cannot be right is said at the call
 
     def _asked(self, past: tuple[Message, ...]) -> Asked:
+        if self._prompt is None and not unanswered(past):
+            raise InvalidParameterError("prompt", "There is no prompt, and no call waits for approval; pass a prompt.")
         return Asked(self._prompt, past, self._deps, self._files, None, self._approvals)
 
     async def begin(self) -> Task:
         """Wait for the turns before this one."""
-        await self._turnstile.enter()
+        self._ticket = await self._turnstile.enter()
         try:
             return await self._asked(self._past()).begin()
         except BaseException:
-            self._turnstile.leave()
+            self._turnstile.leave(self._ticket)
             raise
 
     async def end(self, result: Result[Any] | None) -> None:
         """Keep what was said, if there is something, and let the next turn begin."""
+        assert self._ticket is not None
         try:
             if result is not None and _says_something(result):
                 await self._keep(result)
         finally:
-            self._turnstile.leave()
+            self._turnstile.leave(self._ticket)
 
 
 def _says_something(result: Result[Any]) -> bool:

@@ -3,57 +3,95 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 
+from abstractllm.errors import UnsupportedOperationError
 from abstractllm.threads import ForkSafeLock
 
-_Waiting = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+class Ticket:
+    """One who waits, or is inside; made on its event loop."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.admitted: asyncio.Future[None] = self.loop.create_future()
+
+    def admit(self) -> bool:
+        """Say that its turn has come; False where its loop was closed, so that nobody waits there."""
+        try:
+            self.loop.call_soon_threadsafe(self._admit)
+        except RuntimeError:
+            return False
+        return True
+
+    def _admit(self) -> None:
+        if not self.admitted.done():
+            self.admitted.set_result(None)
 
 
 class Turnstile:
-    """Lets one in at a time; whoever has entered leaves, from any thread."""
+    """Lets one in at a time; whoever has entered leaves, from any thread.
+
+    Who was inside on an event loop that was closed since, or in the process that this one was forked from, is inside
+    no more.
+    """
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._taken = False
-        self._waiting: deque[_Waiting] = deque()
+        self._pid = os.getpid()
+        self._inside: Ticket | None = None
+        self._waiting: deque[Ticket] = deque()
 
-    async def enter(self) -> None:
-        """Wait for the turn. Whoever is cancelled while waiting has not entered."""
+    async def enter(self) -> Ticket:
+        """Wait for the turn and return what to leave with. Whoever is cancelled while waiting has not entered."""
+        ticket = Ticket()
         with self._lock:
-            if not self._taken:
-                self._taken = True
-                return
-            loop = asyncio.get_running_loop()
-            waiting = (loop, loop.create_future())
-            self._waiting.append(waiting)
+            self._forget_the_gone()
+            self._waiting.append(ticket)
+            if self._inside is None:
+                self._let_one_in()
         try:
-            await waiting[1]
-        except asyncio.CancelledError:
-            self._give_up(waiting)
+            await ticket.admitted
+        except BaseException:  # also where the coroutine is closed
+            self.leave(ticket)
             raise
+        return ticket
 
-    def _give_up(self, waiting: _Waiting) -> None:
+    def leave(self, ticket: Ticket) -> None:
+        """Let the next one in, or give up waiting. Safe to call twice."""
         with self._lock:
-            still_waits = waiting in self._waiting
-            if still_waits:
-                self._waiting.remove(waiting)
-        if not still_waits:  # the turn came at this very moment
-            self.leave()
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            elif ticket is self._inside:
+                self._let_one_in()
 
-    def leave(self) -> None:
-        """Let the next one in."""
+    def check_may_block(self) -> None:
+        """Raise UnsupportedOperationError where a thread that blocks for its turn would wait for its own event loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
         with self._lock:
-            while self._waiting:
-                loop, future = self._waiting.popleft()
-                try:
-                    loop.call_soon_threadsafe(_let_in, future)
-                except RuntimeError:  # its loop was closed, so nobody waits there
-                    continue
+            before = [*self._waiting, self._inside]
+        if any(ticket is not None and ticket.loop is loop for ticket in before):
+            raise UnsupportedOperationError(
+                "A turn of this session is going on in this thread's event loop, which a blocking call would hold up"
+                " for ever; await `send_async` instead, or call this in `asyncio.to_thread`."
+            )
+
+    def _forget_the_gone(self) -> None:
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            self._inside = None
+            self._waiting.clear()
+        elif self._inside is not None and self._inside.loop.is_closed():
+            self._inside = None
+
+    def _let_one_in(self) -> None:
+        self._inside = None
+        while self._waiting:
+            ticket = self._waiting.popleft()
+            if ticket.admit():
+                self._inside = ticket
                 return
-            self._taken = False
-
-
-def _let_in(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
