@@ -202,10 +202,10 @@ async def test_cancelled_while_the_store_writes_the_turn_is_whole(store, times):
         reply.cancel()
         await asyncio.sleep(0)
     store.go.set()
+    assert await reply == "Hi"  # it had its end
     await asyncio.wait([task], timeout=10)
     assert session.messages == store.messages("ana")
     assert told(session) == ["Hi", "Hi"]
-    assert await reply == "Hi"  # it had its end
     assert await session.send_async("Ho") == "Ho"
     assert session.messages == store.messages("ana")
 
