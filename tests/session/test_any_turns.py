@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 
 from hypothesis import settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from abstractllm import AbstractLLMError, Session, SessionStoreError, SQLiteStore, StopRun, ToolRetry, create_llm, tool
 from abstractllm.history import unanswered
@@ -140,11 +140,12 @@ class Conversation(RuleBasedStateMachine):
         except AbstractLLMError:
             return
 
-    @precondition(lambda self: self.session.pending)
     @rule(decisions=st.lists(st.sampled_from([True, False, "why"]), min_size=9, max_size=9), script=st.lists(replies))
     def approve(self, decisions, script):
         self.play(script)
         calls = [call.id for call in self.session.pending]
+        if not calls:  # no precondition: where a turn was cancelled is not the same each time
+            return
         try:
             self.session.send(approvals=dict(zip(calls, decisions, strict=False)))
         except AbstractLLMError:
