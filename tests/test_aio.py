@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from abstractllm import aio
-from abstractllm.aio import Portal, iterate_in_thread, portal
+from abstractllm.aio import Portal, iterate_in_thread, portal, to_the_end
 from abstractllm.errors import UnsupportedOperationError
 from abstractllm.threads import DaemonThreads
 
@@ -447,3 +447,33 @@ BEGUN = "asyncio.run((llm := Sync()).generate_async('Hi', stream=True))"
 )
 def test_a_forked_child_is_refused_and_never_hangs(case, printed):
     assert run_script(f"{ENDLESS}{FORK}\n    {case}").strip() == printed
+
+
+async def test_a_function_that_runs_to_the_end_is_never_left():
+    begun, go, ended = threading.Event(), threading.Event(), []
+
+    def work():
+        begun.set()
+        assert go.wait(10)
+        ended.append(VARIABLE.get())
+
+    VARIABLE.set("here")
+    task = asyncio.create_task(to_the_end(work))
+    assert await asyncio.to_thread(begun.wait, 10)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["here"]
+
+
+async def test_a_function_that_runs_to_the_end_returns_or_raises():
+    def lose():
+        raise Lost
+
+    assert await to_the_end(lambda: 5) == 5
+    with pytest.raises(Lost):
+        await to_the_end(lose)

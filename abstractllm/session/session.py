@@ -193,12 +193,13 @@ class Session:
         """Return a session that goes on with a conversation that was saved, or that the command line saved.
 
         `settings` are further arguments for `Session`. The system prompt in the file holds where there is no
-        `system_prompt=`, and no agent that has its own. Raises FileProcessingError.
+        `system_prompt=`, and no agent that has its own. Of what upstream's Session saved, the results of tools are
+        not read. Raises FileProcessingError.
         """
         saved = load_conversation(path)
         given: dict[str, Any] = {"messages": saved.messages, "id": saved.metadata.get("id")}
         if not isinstance(llm, Agent):
-            given["system_prompt"] = saved.metadata.get("system")
+            given["system_prompt"] = saved.metadata.get("system", saved.metadata.get("system_prompt"))
         return cls(llm, **{**given, **settings})
 
     def close(self) -> None:

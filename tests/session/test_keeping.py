@@ -77,6 +77,15 @@ def test_a_file_of_the_command_line_is_read(tmp_path):
     assert (told(session), session.agent.instructions) == (["Hi", "Ho"], "Be brief.")
 
 
+def test_a_file_of_upstreams_session_is_read(tmp_path):
+    about = {"id": "m", "timestamp": "2025-05-01T10:00:00", "metadata": {}}
+    turns = [{"role": "user", "content": "Hi", **about}, {"role": "assistant", "content": "Ho", "name": None, **about}]
+    saved = {"id": "s", "created_at": "2025-05-01T10:00:00", "system_prompt": "Be brief.", "metadata": {}}
+    (tmp_path / "a.json").write_text(json.dumps({**saved, "messages": turns}))
+    session = Session.load(tmp_path / "a.json", "echo")
+    assert (told(session), session.agent.instructions, session.id) == (["Hi", "Ho"], "Be brief.", "s")
+
+
 def test_a_file_that_is_none(tmp_path):
     with pytest.raises(FileProcessingError):
         Session.load(tmp_path / "no.json", "echo")
