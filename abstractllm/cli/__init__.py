@@ -16,6 +16,8 @@ from abstractllm.errors import did_you_mean
 COMMANDS = {
     "generate": "Answer one prompt.",
     "chat": "Talk with a model, turn by turn.",
+    "agent": "Run agents that stand in TOML files, or check them.",
+    "sessions": "List, show and delete conversations that are kept in a store.",
     "providers": "List the providers, what they can do and whether they are ready.",
     "models": "List, fetch and remove models.",
     "bench": "Measure how fast a model answers many requests at once.",

@@ -26,11 +26,15 @@ EXIT_CODES = {
     6: "generating failed after it had begun",
     7: "a time limit passed",
     8: "the waiting line is full",
+    9: "a run of an agent came to one of its limits",
+    10: "a tool ended a run of an agent",
     130: "stopped by Ctrl-C",
 }
 """What each exit code means; those of errors are `exit_code` of their classes."""
 
 INTERRUPTED = 130
+STOPPED_AT_LIMIT = 9
+STOPPED_BY_TOOL = 10
 
 _HelpShown = getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit)  # click 8.1 exits instead
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict
 
 import click
 
+from abstractllm.cli.asking import confirm
 from abstractllm.cli.failures import debug_option
-from abstractllm.cli.output import one_line, print_json, print_line, print_table, readable_size
+from abstractllm.cli.output import print_json, print_line, print_table, readable_size
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.providers.base import BaseProvider
 from abstractllm.registry import get_provider_class
@@ -57,7 +57,7 @@ def remove(model: str, provider: str, yes: bool) -> None:
     """Delete the fetched MODEL from the disk."""
     kind = _provider_class(provider)
     if not yes:
-        _confirm(f"Remove {model!r}{_size_of(kind, model)} from the disk?")
+        confirm(f"Remove {model!r}{_size_of(kind, model)} from the disk?")
     print_line(f"Removed {model}; {readable_size(kind.remove_model(model))} are free again.")
 
 
@@ -72,14 +72,6 @@ def _provider_class(name: str) -> type[BaseProvider]:
 def _size_of(kind: type[BaseProvider], model: str) -> str:
     sizes = [info.size for info in kind.list_models() if info.name == model]
     return f" ({readable_size(sizes[0])})" if sizes else ""
-
-
-def _confirm(question: str) -> None:
-    """Return when the answer is yes; raise ClickException otherwise, also at the end of input."""
-    click.echo(f"{one_line(question)} [y/N] ", nl=False, err=True)
-    answer = "" if sys.stdin is None else sys.stdin.readline()
-    if answer.strip().lower() not in ("y", "yes"):
-        raise click.ClickException("Nothing was removed; answer y, or pass --yes.")
 
 
 def _day(seconds: float | None) -> str:

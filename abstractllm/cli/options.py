@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from abstractllm.errors import InvalidParameterError
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.parameters import from_text
 from abstractllm.profiles import looks_secret
@@ -77,6 +78,14 @@ class ModelChoice:
         from abstractllm.factory import create_llm
 
         return create_llm(self.spec, **self.config)
+
+    def create_for_runs(self) -> AbstractLLMInterface:
+        """Return the provider for runs of an agent. Raises InvalidParameterError where it gives several answers."""
+        llm = self.create()
+        if llm.get_param("n", 1) in (None, 1):
+            return llm
+        llm.close()
+        raise InvalidParameterError("n", "A conversation goes on with one answer; leave n out here.")
 
 
 def pairs(texts: tuple[str, ...]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_files_go_with_the_next_turn(talk, tmp_path):
     [
         ("/file missing.txt", "missing.txt"),
         ("/file", "The command is /file PATH."),
-        ("/save", "The command is /save PATH."),
+        ("/save", "The command is /save FILE."),
         ("/save no/such/folder/x.json", "cannot be written"),
         ("/quit now", "/quit takes nothing"),
         ("/hepl", "Did you mean '/help'?"),

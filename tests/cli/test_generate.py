@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from abstractllm.cli.generate import arrives_within, full_prompt
+from abstractllm.cli.prompt import arrives_within, full_prompt
 from abstractllm.errors import InvalidParameterError
 
 
