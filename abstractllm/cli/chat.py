@@ -154,12 +154,13 @@ def _tools(conversation: Conversation, argument: str) -> None:
     width = max((len(tool.name) for tool in conversation.tools), default=0)
     for tool in conversation.tools:
         asks = "" if tool.approval is False else " (asks first)"
-        print_line(f"{tool.name:{width}}  {one_line(tool.definition.description)}{asks}".rstrip())
+        first, _, _ = tool.definition.description.partition("\n\n")
+        print_line(f"{one_line(tool.name):{width}}  {one_line(first)}{asks}".rstrip())
 
 
 def _metrics(conversation: Conversation, argument: str) -> None:
     for line in usage_lines(conversation.metrics):
-        print_line(one_line(line))
+        print_line(line)
 
 
 def _quit(conversation: Conversation, argument: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from abstractllm.cli.output import one_line
 from abstractllm.observing.metrics import Metrics
 from abstractllm.observing.summary import RequestSummary, Summary, ToolSummary
 
@@ -47,7 +48,7 @@ def _tool_calls(summary: Summary) -> str:
     total = sum(tool.total for tool in summary.tools.values())
     if not total:
         return "0"
-    return f"{total}: " + ", ".join(f"{name} {_tool(tool)}" for name, tool in summary.tools.items())
+    return f"{total}: " + ", ".join(f"{one_line(name)} {_tool(tool)}" for name, tool in summary.tools.items())
 
 
 def _tool(tool: ToolSummary) -> str:

@@ -41,6 +41,7 @@ class RunView:
         self._verbose = verbose
         self._live = sys.stderr.isatty()
         self._open: str | None = None
+        self._unseen: dict[str, ToolCall] = {}
         self._thought = ""
         self._said = False
         self._turn_ended = False
@@ -80,20 +81,27 @@ class RunView:
         self._writer.write(text)
 
     def _start(self, call: ToolCall) -> None:
-        """Begin the line of a call, where somebody watches and no other line is open."""
-        if self._live and self._open is None:
+        self._unseen[call.id] = call
+        self._begin_line()
+
+    def _begin_line(self) -> None:
+        """Begin the line of a call that runs, where somebody watches and no other line is open."""
+        if self._live and self._open is None and self._unseen:
             self.end()
-            self._open = call.id
+            self._open, call = self._unseen.popitem()
             click.echo(_dim(call_text(call)), nl=False, err=True)
 
     def _finish(self, call: ToolCall, outcome: ToolOutcome) -> None:
+        """End the line of a call, or write it whole where another one is open."""
         begun = self._open == call.id
+        self._unseen.pop(call.id, None)
         if begun:
             self._open = None
         else:
             self.end()
         text = f"{'' if begun else call_text(call)} -> {_WORDS.get(outcome.kind, '')}{outcome_text(outcome)}"
         click.echo(_dim(text), err=True)
+        self._begin_line()
 
     def _note(self, text: str) -> None:
         self.end()

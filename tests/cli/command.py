@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import sys
 import termios
 import time
@@ -9,7 +10,8 @@ import time
 from abstractllm import register_provider
 from abstractllm.cli import main
 from abstractllm.providers.base import BaseProvider
-from abstractllm.types import GenerateResponse, Usage
+from abstractllm.providers.echo import EchoProvider, Reply
+from abstractllm.types import GenerateResponse, ToolCall, Usage
 
 
 def end():
@@ -72,10 +74,31 @@ class Halting(BaseProvider):
         yield GenerateResponse(finish_reason="stop", usage=Usage(1, 1))
 
 
+def calling(request):
+    """Make the calls that the prompt names, `NAME {ARGUMENTS}` parted by `;`, and say what they come to."""
+    last = request.messages[-1]
+    if last.role == "tool":
+        return f"it says {last.text}"
+    known = {tool.name for tool in request.tools or ()}
+    asked = [text.strip().partition(" ") for text in last.text.split(";")]
+    if not {name for name, _, _ in asked} & known:
+        return last.text
+    calls = [ToolCall(f"c{number}", name, json.loads(given or "{}")) for number, (name, _, given) in enumerate(asked)]
+    return Reply("Let me see.", tool_calls=calls)
+
+
+class Calling(EchoProvider):
+    """Calls tools as it is told."""
+
+    name = "calling"
+    defaults = {"model": "calling", "replies": calling}
+
+
 if __name__ == "__main__":
     if sys.stdin.isatty():
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C on this terminal reaches this process
     register_provider("stubborn", Stubborn)
     register_provider("stubborn-async", StubbornAsync)
     register_provider("halting", Halting)
+    register_provider("calling", Calling)
     main()

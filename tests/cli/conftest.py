@@ -1,5 +1,7 @@
 """The command line under test: in this process, as a program, and as a program on a terminal."""
 
+import functools
+import importlib.util
 import os
 import pty
 import select
@@ -55,6 +57,91 @@ class Scripted(EchoProvider):
         return 1_500_000
 
 
+@functools.cache
+def command():
+    """The program's module."""
+    spec = importlib.util.spec_from_file_location("command", COMMAND)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TOOLS = '''
+import asyncio
+
+from abstractllm.tools import BaseTool, StopRun, tool
+
+
+def add(a: int, b: int = 1) -> int:
+    """Add two numbers.
+
+    Exactly.
+    """
+    return a + b
+
+
+def fail() -> str:
+    """Fail."""
+    raise RuntimeError("it is\\nbroken")
+
+
+def rude() -> str:
+    return "a\\x1b[2Jb\\rc\\u202ed"
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+def leave(word: str) -> None:
+    raise StopRun(word)
+
+
+@tool(approval=True)
+def remove(path: str) -> str:
+    """Remove a file."""
+    return f"removed {path}"
+
+
+class Clock(BaseTool):
+    """Say the time."""
+
+    name = "clock"
+
+    def __init__(self, time: str = "noon") -> None:
+        self.time = time
+
+    def execute(self) -> str:
+        return self.time
+
+
+class Picky(Clock):
+    def __init__(self, time: str) -> None:
+        self.time = time
+
+
+evening = Clock("evening")
+several = [add, evening]
+number = 5
+'''
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A file of tools, in the present folder."""
+    path = tmp_path / "toolfile.py"
+    path.write_text(TOOLS)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _same_path():
+    """Imports look where they looked before, whatever a command added."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
 @pytest.fixture(autouse=True)
 def _clean(tmp_path, monkeypatch):
     """No configuration, no history and no variables but the test's own."""
@@ -67,6 +154,7 @@ def _clean(tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.chdir(tmp_path)
     register_provider("scripted", Scripted, replace=True)
+    register_provider("calling", command().Calling, replace=True)
     Scripted.removed.clear()
 
 

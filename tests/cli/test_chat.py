@@ -89,6 +89,9 @@ def test_files_go_with_the_next_turn(talk, tmp_path):
         ("/file missing.txt", "missing.txt"),
         ("/file", "The command is /file PATH."),
         ("/save", "The command is /save FILE."),
+        ("/load", "The command is /load FILE."),
+        ("/load missing.json", "missing.json cannot be read"),
+        ("/load wrong.json", "holds no conversation"),
         ("/save no/such/folder/x.json", "cannot be written"),
         ("/quit now", "/quit takes nothing"),
         ("/hepl", "Did you mean '/help'?"),
@@ -96,7 +99,8 @@ def test_files_go_with_the_next_turn(talk, tmp_path):
         ("crash", "ZeroDivisionError"),
     ],
 )
-def test_an_error_is_one_line_and_takes_its_turn_back(talk, line, words):
+def test_an_error_is_one_line_and_takes_its_turn_back(talk, line, words, tmp_path):
+    (tmp_path / "wrong.json").write_text("{}")
     out, err = talk("hi", line, "again")
     assert out[-1] == "3 again"
     assert len(err) == 1
@@ -120,9 +124,50 @@ def test_a_saved_conversation_can_be_gone_on_with(talk, tmp_path):
     saved = json.loads((tmp_path / "chat.json").read_text("utf-8"))
     assert (saved["model"], saved["system"]) == ("scripted", "Be brief.")
     turns = to_messages(saved["messages"])
-    assert [turn.role for turn in turns] == ["user", "assistant", "user", "assistant"]
+    assert [turn.role for turn in turns] == ["user", "assistant", "user", "assistant", "tool", "assistant"]
     assert "inside" in turns[0].text
-    assert turns[-1].tool_calls[0].arguments == {"a": 1}
+    assert turns[3].tool_calls[0].arguments == {"a": 1}
+    assert turns[4].tool_call_id == turns[3].tool_calls[0].id
+
+
+def test_a_saved_conversation_is_loaded_with_its_system_prompt(talk):
+    talk("hi", "/save chat.json", arguments=("-m", "scripted", "-s", "Be brief."))
+    out, err = talk("/load chat.json", "again", "/clear", "/load chat.json", "more", arguments=("-m", "scripted"))
+    loaded = "The conversation in chat.json goes on; it has 2 messages."
+    assert out == [loaded, "4 again", "The conversation starts anew.", loaded, "4 more"]
+    assert err == []
+
+
+def test_a_loaded_conversation_keeps_the_present_model(talk):
+    talk("hi", "/save chat.json")
+    out, _ = talk("/load chat.json", "/model", arguments=("-m", "echo"))
+    assert out[1:] == ["It was with scripted, and goes on with echo; /model changes that.", "The model is echo."]
+
+
+def test_calls_without_results_get_some_when_a_conversation_is_loaded(talk, tmp_path):
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    (tmp_path / "chat.json").write_text(json.dumps(turns))
+    out, err = talk("/load chat.json", "again")
+    assert (out[1:], err) == (["4 again"], [])
+
+
+def test_metrics_say_what_was_used(talk):
+    out, _ = talk("a b", "fail", "c", "/metrics")
+    assert out[-4:-2] == ["requests    3, 1 failed", "tokens      8 in, 0 of them cached; 5 out"]
+    assert out[-1] == "tool calls  0"
+    assert float(out[-2].split()[1]) >= 0
+
+
+def test_metrics_count_on_with_another_model(talk):
+    out, _ = talk("a", "/model echo", "b", "/metrics")
+    assert out[-4] == "requests    2"
+
+
+def test_several_answers_at_once_are_refused(run):
+    result = run("chat", "-m", "openai", "-o", "n=2", input="hi\n")
+    assert result.exit_code == 2
+    assert "one answer" in result.stderr
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_the_chat(start, tmp_path):
