@@ -125,8 +125,16 @@ class _Reader:
 
     def _output(self, key: str, value: object) -> Mapping[str, Any]:
         """Return the JSON Schema that stands here, or in the file that is named here."""
-        if isinstance(value, dict):
-            return value
+        from abstractllm.schema import to_output_format
+
+        schema = value if isinstance(value, dict) else self._schema(key, value)
+        try:
+            to_output_format(schema)
+        except InvalidParameterError as error:
+            self._fail(f"{key}: {error.message}")
+        return schema
+
+    def _schema(self, key: str, value: object) -> Mapping[str, Any]:
         path = self._folder / self._text(key, value)
         try:
             schema = json.loads(path.read_text(encoding="utf-8"))

@@ -91,6 +91,7 @@ class Calling(EchoProvider):
     """Calls tools as it is told."""
 
     name = "calling"
+    parameters = EchoProvider.parameters | {"response_format"}
     defaults = {"model": "calling", "replies": calling}
 
 
