@@ -1,4 +1,4 @@
-"""LangChain's own suites for chat models, as they are, on Maritaca's format; the model behind it is the one that ships."""
+"""LangChain's own suites for chat models, as they are, on Maritaca's format; behind it is the model that ships."""
 
 from __future__ import annotations
 

@@ -72,6 +72,7 @@ class ConfiguredModel(BaseChatModel):
             fields["llm"] = llm[0]
         self._check_names(fields)
         super().__init__(**fields)
+        self._check_fit()
 
     @classmethod
     def _check_names(cls, given: Mapping[str, Any]) -> None:
@@ -80,9 +81,8 @@ class ConfiguredModel(BaseChatModel):
                 hint = did_you_mean(name, cls.model_fields)
                 raise InvalidParameterError(name, f"{cls.__name__} has no parameter {name!r}.{hint}")
 
-    def model_post_init(self, context: Any, /) -> None:
+    def _check_fit(self) -> None:
         """Refuse what cannot be put together, before any call."""
-        super().model_post_init(context)
         if self.llm is None:
             raise InvalidParameterError("llm", "No model is named; pass a config string or a provider as llm.")
         if "api_key" in self.settings:

@@ -33,13 +33,17 @@ class AbstractLLMEmbeddings(Embeddings):
         **settings: Any,
     ) -> None:
         self._holder = Holder()
-        self._backend: Backend = self._holder.get(llm, settings)
+        self._spec, self._settings = llm, settings
+        self._backend()
         self._asked: dict[str, Any] = {"model": model, "dimensions": dimensions, "timeout": timeout, "options": options}
+
+    def _backend(self) -> Backend:
+        return self._holder.get(self._spec, self._settings)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return one vector per text, in their order."""
         with told_to_langchain():
-            return list(self._backend.provider().embed(texts, **self._asked))
+            return list(self._backend().provider().embed(texts, **self._asked))
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a text."""
@@ -48,7 +52,7 @@ class AbstractLLMEmbeddings(Embeddings):
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Do what `embed_documents` does, without blocking the event loop."""
         with told_to_langchain():
-            return list(await self._backend.provider().embed_async(texts, **self._asked))
+            return list(await self._backend().provider().embed_async(texts, **self._asked))
 
     async def aembed_query(self, text: str) -> list[float]:
         """Do what `embed_query` does, without blocking the event loop."""
