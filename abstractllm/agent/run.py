@@ -221,8 +221,9 @@ class Run(Generic[O]):
         """Start on the package's event loop, unless it runs already; refuse where waiting could never end."""
         with self._lock:
             if not self._started:
+                self._stream = stream  # before the start, which another thread may see to at once
                 job = portal().spawn(self._kept)
-                self._started, self._stream = True, stream
+                self._started = True
                 job.outcome.add_done_callback(self._close)
                 return
         if self._loop is not None and not self._feed.ended and _running_loop() is self._loop:
