@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from abstractllm import GenerateRequest, ToolCall
+from abstractllm import Capabilities, GenerateRequest, ModelCapability, ToolCall
 from abstractllm.agent import Agent, Result
 from abstractllm.history import paired
 from abstractllm.providers.echo import EchoProvider, Reply
@@ -20,6 +20,16 @@ def call(name: str, id: str | None = None, /, **arguments: Any) -> ToolCall:
 def calls(*made: ToolCall, text: str = "") -> Reply:
     """An answer that makes calls."""
     return Reply(text, tool_calls=made)
+
+
+class Formed(EchoProvider):
+    """A scripted model that takes a form, and whose answers need not have it."""
+
+    parameters = EchoProvider.parameters | {"response_format", "retries"}
+
+    def get_capabilities(self) -> Capabilities:
+        """Everything that the scripted model has, and forms."""
+        return {**super().get_capabilities(), ModelCapability.STRUCTURED_OUTPUT: True}
 
 
 class Recorder:
@@ -37,7 +47,7 @@ class Recorder:
 def scripted(*replies: Reply | str, **settings: Any) -> tuple[Agent, Recorder]:
     """An agent whose model gives these answers, and what notes the requests."""
     script = Recorder(replies)
-    return Agent(EchoProvider(replies=script), **settings), script
+    return Agent(Formed(replies=script), **settings), script
 
 
 def contents(result: Result[Any]) -> list[Any]:

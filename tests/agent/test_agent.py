@@ -1,0 +1,96 @@
+"""Agents: put together, refused, shared and closed."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from abstractllm import InvalidParameterError
+from abstractllm.agent import Agent
+from abstractllm.providers.echo import EchoProvider
+
+from .scripting import scripted
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"tools": add},
+        {"tools": [add, add]},
+        {"tools": [{"name": "add", "parameters": {"type": "object"}}]},
+        {"instructions": 3},
+        {"retries": -1},
+        {"tool_timeout": 0},
+        {"tool_timeout": "1"},
+        {"on_tool_error": "ignore"},
+        {"trim": 0},
+        {"trim": True},
+        {"system_prompt": "x"},
+        {"tool_choice": "auto"},
+        {"n": 2},
+        {"stream": True},
+        {"temperature": "hot"},
+    ],
+)
+def test_what_cannot_be_right_is_refused_at_once(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameterError) as caught:
+        Agent(EchoProvider(), **given)
+    assert caught.value.parameter == next(iter(given))
+
+
+@pytest.mark.parametrize("prompt", [None, "", "  ", 3])
+def test_a_run_needs_something_to_answer(prompt: Any) -> None:
+    agent = Agent(EchoProvider())
+    for ask in (agent.run, agent.stream):
+        with pytest.raises(InvalidParameterError):
+            ask(prompt)
+
+
+def test_threads_share_an_agent() -> None:
+    agent = Agent(EchoProvider())
+    barrier, found = threading.Barrier(10), {}
+
+    def ask(number: int) -> None:
+        barrier.wait()
+        found[number] = [agent.run(f"{number}").output, "".join(agent.stream(f"{number}").text())]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {number: [str(number)] * 2 for number in range(10)}
+
+
+async def test_sync_runs_work_inside_a_running_loop() -> None:
+    agent = Agent(EchoProvider())
+    assert agent.run("a").output == "a"
+    assert "".join(agent.stream("b").text()) == "b"
+    with agent.stream("c") as run:
+        assert run.result().output == "c"
+
+
+def test_a_model_that_was_made_here_is_closed_with_the_agent() -> None:
+    with Agent("echo") as agent:
+        assert agent.run("a").output == "a"
+    with pytest.raises(Exception, match="closed"):
+        agent.run("a")
+
+    llm = EchoProvider()
+    with Agent(llm) as agent:
+        agent.run("a")
+    assert llm.generate("still").content == "still"
+
+
+async def test_the_same_agent_has_another_model() -> None:
+    agent, _ = scripted("one", name="first", tools=[add])
+    other = agent.with_llm(EchoProvider(replies=["two"]))
+    assert [(await one.arun("go")).output for one in (agent, other)] == ["one", "two"]
+    assert (other.name, other.tools) == (agent.name, agent.tools)
