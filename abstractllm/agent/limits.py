@@ -45,7 +45,7 @@ def _check_number(name: str, value: object) -> None:
     least = 0 if name == "tool_calls" else 1
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise _bad(name, value, "a number")
-    if value <= 0 if name == "seconds" else value < least:
+    if not value > 0 if name == "seconds" else value < least:  # what is not a number is not greater either
         raise _bad(name, value, "greater than 0" if name == "seconds" else f"at least {least}")
 
 

@@ -12,6 +12,7 @@ from abstractllm import create_llm
 from abstractllm.agent import Agent, TextDelta, ToolCallProgress, ToolFinished, ToolStarted
 from abstractllm.engine import engine
 from abstractllm.providers.mlx.worker import mlx_thread
+from abstractllm.tools import StopRun
 
 from .scripting import check_paired, contents, other_tasks, settled
 
@@ -66,16 +67,19 @@ async def test_fifty_runs_at_once_share_the_batch(llm: Any, monkeypatch: pytest.
         together.append(len(self._active()))
         return step(self, *arguments)
 
+    async def look_up(number: int) -> None:
+        raise StopRun(number)
+
     monkeypatch.setattr(engine.Engine, "step", counted)
-    agent = Agent(llm, tools=[get_weather], max_tokens=26)
+    agent = Agent(llm, tools=[look_up])
     results = await asyncio.gather(
-        *(agent.arun(f"What is the weather in town {number}?", tool_choice="get_weather") for number in range(50))
+        *(agent.arun(f"Look number {number} up.", tool_choice="look_up") for number in range(50))
     )
     assert max(together) > 10
     assert sum(together) > 5 * len(together)
     for result in results:
         check_paired(result)
-        assert contents(result)
+        assert (result.stop, type(result.output)) == ("stopped", int)
     check_all_slots_are_free(llm)
 
 
