@@ -48,7 +48,8 @@ class Run(Generic[O]):
     readers, on the package's own. Every reader gets all events from the first one on, however late it comes; a run that
     failed raises its error to each, at the end of the events and wherever the result is asked for.
 
-    It ends early, as after `cancel`, when the last one who reads, awaits or has entered it leaves before its end.
+    It ends early, as after `cancel`, when the last one who reads or awaits it leaves before its end, and when a `with`
+    block that it was entered with is left.
     """
 
     def __init__(self, plan: Plan, occasion: Occasion, known: Task | None = None) -> None:

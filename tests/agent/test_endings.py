@@ -314,6 +314,7 @@ async def test_leaving_waits_for_what_tools_do_at_their_end_even_when_cancelled_
     async with agent.stream("go") as run:
         await begun.wait()
         run.cancel()
+        await settled(3)
     assert ended.is_set()
     assert not other_tasks()
 
