@@ -289,6 +289,17 @@ def test_going_on_without_an_approval_is_none(store, names):
     assert session.messages == store.messages("ana")
 
 
+@pytest.mark.parametrize("names", [("look", "remove"), ("remove", "look")])
+def test_a_call_without_a_result_is_no_reason_to_overwrite_others(store, names):
+    session = Session(scripted(calling(*names), "Well."), tools=[look, remove], store=store, id="ana")
+    session.send("Clean up")
+    other = Session("echo", store=store, id="ana")
+    other.send("Hi")
+    with pytest.raises(SessionConflictError):
+        session.send("Never mind")
+    assert store.messages("ana") == other.messages
+
+
 LATER = """
 import sys
 from abstractllm import Session, SQLiteStore, create_llm, tool
