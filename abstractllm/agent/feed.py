@@ -6,7 +6,7 @@ Knows nothing of what the items are.
 from __future__ import annotations
 
 import asyncio
-import threading
+import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -67,16 +67,23 @@ class Feed(Generic[T]):
             self._forget(wake)
 
     def wait_for_news(self, seen: int) -> None:
-        """Do what `news` does, by blocking the calling thread."""
-        event = threading.Event()
-        self._wakers.append(event.set)
+        """Do what `news` does, by blocking the calling thread.
+
+        No `threading.Event`: Ctrl-C at the wrong moment leaves its lock held, and the writer would hang in `set`.
+        """
+        woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+        def wake() -> None:
+            woken.put(None)
+
+        self._wakers.append(wake)
         if self._has_news(seen):
-            self._forget(event.set)
+            self._forget(wake)
             return
         try:
-            event.wait()
+            woken.get()
         finally:
-            self._forget(event.set)
+            self._forget(wake)
 
     def _forget(self, wake: Callable[[], None]) -> None:
         if wake in self._wakers:
