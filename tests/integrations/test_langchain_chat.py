@@ -452,6 +452,16 @@ def test_one_provider_per_configuration() -> None:
     assert one.model_copy(update={"temperature": 0.5})._backend(None).provider() is provider
 
 
+def test_nothing_grows_with_calls() -> None:
+    one = ChatAbstractLLM("".join(["ec", "ho:many"]))
+    other = ChatAbstractLLM("".join(["echo:", "many"]))  # equal, and another object
+    for model in (one, other) * 3:
+        model.invoke("Hi")
+        model.invoke("Hi", model="".join(["an", "other"]))
+    assert [len(model._holder._held) for model in (one, other)] == [2, 2]
+    assert one._backend("another").provider() is other._backend("another").provider()
+
+
 def test_scripts_are_not_shared() -> None:
     settings = {"replies": ["one", "two"]}
     first, second = ChatAbstractLLM("echo", settings=settings), ChatAbstractLLM("echo", settings=settings)

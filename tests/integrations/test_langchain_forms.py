@@ -107,9 +107,8 @@ def test_nulls_for_what_is_left_out() -> None:
 
 def test_strict_and_names_reach_the_provider() -> None:
     llm = Recorded('{"legs": 2}', "x")
-    ChatAbstractLLM(llm).with_structured_output({**SCHEMA, "title": "my pet!"}, strict=True, temperature=0.5).invoke(
-        "x"
-    )
+    asking = ChatAbstractLLM(llm)
+    asking.with_structured_output({**SCHEMA, "title": "my pet!"}, strict=True, temperature=0.5).invoke("x")
     assert llm.requests[0].response_format.name == "my_pet_"
     assert llm.requests[0].temperature == 0.5
     asking.with_structured_output(SCHEMA, method="function_calling", strict=True).invoke("x")

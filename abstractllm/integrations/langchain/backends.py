@@ -5,7 +5,6 @@ Knows no LangChain and no request.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any, Self
 from weakref import WeakSet
@@ -13,6 +12,7 @@ from weakref import WeakSet
 from abstractllm.errors import UnsupportedOperationError
 from abstractllm.factory import Specs, create_llm
 from abstractllm.interface import AbstractLLMInterface
+from abstractllm.threads import ForkSafeLock
 
 Spec = str | Specs | AbstractLLMInterface
 _PLAIN = (str, int, float, bool, type(None))
@@ -25,8 +25,9 @@ class Backend:
         self.spec = spec
         self.config = dict(config)
         self.holders: WeakSet[Holder] = WeakSet()
+        self._left = False
         self._own = not isinstance(spec, AbstractLLMInterface)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self.made: AbstractLLMInterface | None = spec if isinstance(spec, AbstractLLMInterface) else None
 
     def provider(self) -> AbstractLLMInterface:
@@ -35,14 +36,18 @@ class Backend:
             return self.made
         with self._lock:
             if self.made is None:
+                if self._left:
+                    raise UnsupportedOperationError("This model was closed while it began; make a new one.")
                 assert not isinstance(self.spec, AbstractLLMInterface)
                 self.made = create_llm(self.spec, **_revealed(self.config))
             return self.made
 
     def leave(self, holder: Holder) -> AbstractLLMInterface | None:
         """Forget a holder; return the provider if it is to be closed, since nobody else has it."""
-        self.holders.discard(holder)
-        return None if self.holders or not self._own else self.made
+        with _known_lock, self._lock:
+            self.holders.discard(holder)
+            self._left = self._own and not self.holders
+            return self.made if self._left else None
 
 
 class Holder:
@@ -50,7 +55,7 @@ class Holder:
 
     def __init__(self) -> None:
         self._held: list[Backend] = []
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._closed = False
 
     @property
@@ -60,15 +65,23 @@ class Holder:
 
     def get(self, spec: Spec, config: Mapping[str, Any]) -> Backend:
         """Return the backend for a configuration. Raises UnsupportedOperationError once this is closed."""
-        for backend in self._held:
-            if backend.spec is spec and backend.config == config:
-                return backend
-        if self._closed:
-            raise UnsupportedOperationError("This chat model is closed; make a new one.")
+        found = self._find(spec, config)
+        if found is not None:
+            return found
         with self._lock:
-            backend = _shared(spec, config, self)
-            self._held = [*self._held, backend]
-        return backend
+            found = self._find(spec, config)
+            if found is None:
+                if self._closed:
+                    raise UnsupportedOperationError("This model is closed; make a new one.")
+                found = _shared(spec, config, self)
+                self._held = [*self._held, found]
+            return found
+
+    def _find(self, spec: Spec, config: Mapping[str, Any]) -> Backend | None:
+        for backend in self._held:
+            if (backend.spec is spec or backend.spec == spec) and backend.config == config:
+                return backend
+        return None
 
     def close(self) -> list[AbstractLLMInterface]:
         """Let go of everything; return the providers that are to be closed by who calls this."""
@@ -87,7 +100,7 @@ class Holder:
 
 
 _known: WeakSet[Backend] = WeakSet()
-_known_lock = threading.Lock()
+_known_lock = ForkSafeLock()
 
 
 def _shared(spec: Spec, config: Mapping[str, Any], holder: Holder) -> Backend:
