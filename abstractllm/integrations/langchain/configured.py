@@ -6,6 +6,7 @@ Knows no provider by name, and asks nothing but what a provider can do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 from langchain_core.language_models import ModelProfile
@@ -141,7 +142,7 @@ class ConfiguredModel(BaseChatModel):
 
     @property
     def _llm_type(self) -> str:
-        return f"abstractllm-{self._provider_name()}"
+        return f"abstractllm-{self._provider_name}"
 
     @property
     def model_name(self) -> str | None:
@@ -164,13 +165,18 @@ class ConfiguredModel(BaseChatModel):
         own = sorted(self._identifying_params.items())
         return str([type(self).__name__, own, sorted({**kwargs, "stop": stop}.items(), key=lambda item: item[0])])
 
+    @cached_property
     def _provider_name(self) -> str:
         if isinstance(self.llm, str):
             return self.llm.partition("?")[0].partition(":")[0]
         return name_of(self.llm) if isinstance(self.llm, AbstractLLMInterface) else "fallback"
 
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Return what callbacks are told of a call; LangChain's own goes through its deprecated `dict`, at a price."""
+        return {**self.asdict(), "stop": stop, **kwargs}
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = LangSmithParams(ls_provider=self._provider_name(), ls_model_type="chat")
+        params = LangSmithParams(ls_provider=self._provider_name, ls_model_type="chat")
         model = kwargs.get("model") or self.model or self._default_model()
         if isinstance(model, str):
             params["ls_model_name"] = model
@@ -187,6 +193,8 @@ class ConfiguredModel(BaseChatModel):
 
     def _default_model(self) -> str:
         """Return the model that the provider has where none is named, as far as it is made and tells."""
+        if isinstance(self.llm, AbstractLLMInterface):
+            return str(self.llm.get_param("model") or "default")
         made = None if self._holder.closed else self._backend(None).made
         return str((None if made is None else made.get_param("model")) or "default")
 

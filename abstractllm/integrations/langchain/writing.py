@@ -116,13 +116,10 @@ def _more(reasoning: str, data: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _metadata(response: GenerateResponse, provider: str, model: str | None) -> dict[str, Any]:
-    told = {
-        "model_name": model,
-        "model_provider": provider,
-        "finish_reason": response.finish_reason,
-        "stop_string": response.stop_string,
-    }
-    return {key: value for key, value in told.items() if value is not None} | _logprobs(response)
+    told: dict[str, Any] = {"model_name": model, "model_provider": provider, "finish_reason": response.finish_reason}
+    if response.stop_string is not None:
+        told["stop_string"] = response.stop_string
+    return told | _logprobs(response) if response.logprobs else told
 
 
 def _logprobs(response: GenerateResponse) -> dict[str, Any]:

@@ -1,0 +1,184 @@
+"""What our chat model costs in LangChain, beside a bare model of LangChain's own that answers at once.
+
+    python tests/benchmarks/langchain_overhead.py [--calls 60] [--chunks 200] [--rounds 80]
+
+All answer with the same text and do no work. "bare" has native async methods and nothing else. "echo" is our provider
+without LangChain, a sync generator that async callers run in a thread; "instant" is another one, which is async by
+itself. Times are CPU time of all threads, so that other work on the machine counts little. "adapter" is what our chat
+model costs beyond the bare one and the provider, which are asked one after the other for that: a thread that wakes up
+costs more than one that is never idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, ClassVar
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from measure import interleave, machine
+
+from abstractllm.integrations.langchain import ChatAbstractLLM
+from abstractllm.interface import AbstractLLMInterface
+from abstractllm.providers.base import BaseProvider
+from abstractllm.providers.call import Call
+from abstractllm.providers.echo import EchoProvider
+from abstractllm.types import GenerateRequest, GenerateResponse, Usage
+
+PROMPT = "Hello there"
+
+
+class Bare(BaseChatModel):
+    """A model of LangChain's that answers at once, in pieces."""
+
+    pieces: list[str]
+
+    @property
+    def _llm_type(self) -> str:
+        return "bare"
+
+    def _result(self) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("".join(self.pieces)))])
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self._result()
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self._result()
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        for piece in self.pieces:
+            yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+
+
+class Instant(BaseProvider):
+    """A provider that answers at once, in pieces, on the event loop."""
+
+    name: ClassVar[str] = "instant"
+
+    def __init__(self, pieces: list[str]) -> None:
+        self.pieces = pieces
+        super().__init__()
+
+    async def _astream(self, request: GenerateRequest, call: Call) -> AsyncGenerator[GenerateResponse, None]:
+        for piece in self.pieces:
+            yield GenerateResponse(piece)
+        yield GenerateResponse(finish_reason="stop", usage=Usage(2, len(self.pieces)), model="instant")
+
+
+def per_call(ask: Callable[[], Awaitable[object]], calls: int) -> Callable[[], float]:
+    """Return a function that measures microseconds of CPU time, of all threads, for one of `calls` calls in a row."""
+
+    async def run() -> float:
+        start = time.process_time()
+        for _ in range(calls):
+            await ask()
+        return (time.process_time() - start) / calls * 1e6
+
+    return lambda: asyncio.run(run())
+
+
+def drain(stream: Callable[[], AsyncIterator[object]]) -> Callable[[], Awaitable[None]]:
+    """Return a function that reads a stream to its end."""
+
+    async def read() -> None:
+        async for _ in stream():
+            pass
+
+    return read
+
+
+def contest(pieces: list[str]) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Return, by name, a call and a stream of everyone."""
+    bare: Any = Bare(pieces=pieces)
+    found: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "bare": (lambda: bare.ainvoke(PROMPT), drain(lambda: bare.astream(PROMPT)))
+    }
+    providers: dict[str, AbstractLLMInterface] = {
+        "echo": EchoProvider(replies=lambda _: "".join(pieces)),
+        "instant": Instant(pieces),
+    }
+    for name, llm in providers.items():
+        found |= faces(name, llm)
+        pairs = list(zip(found["bare"], found[name], strict=True))
+        call, stream = (in_turn(*pair) for pair in pairs)
+        found[f"bare, then {name}"] = call, stream
+    return found
+
+
+def in_turn(*acts: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+    """Return a function that does one after the other."""
+
+    async def run() -> None:
+        for act in acts:
+            await act()
+
+    return run
+
+
+def faces(name: str, llm: AbstractLLMInterface) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Return a provider alone, and our chat model on it."""
+    model = ChatAbstractLLM(llm)
+    return {
+        name: (lambda: llm.generate_async(PROMPT), drain(lambda: llm.generate_async(PROMPT, stream=True))),
+        f"ours on {name}": (lambda: model.ainvoke(PROMPT), drain(lambda: model.astream(PROMPT))),
+    }
+
+
+def report(title: str, results: dict[str, list[float]], divisor: int = 1) -> None:
+    """Print medians, and what the adapter costs."""
+    medians = {name: statistics.median(values) / divisor for name, values in results.items()}
+    lowest = {name: min(values) / divisor for name, values in results.items()}
+    print(f"### {title}\n\n| | us, median | lowest | highest |\n|---|---|---|---|")
+    for name, values in results.items():
+        print(f"| {name} | {medians[name]:.1f} | {lowest[name]:.1f} | {max(values) / divisor:.1f} |")
+    for name in ("echo", "instant"):
+        cost = [told[f"ours on {name}"] - told[f"bare, then {name}"] for told in (medians, lowest)]
+        print(f"\nadapter on {name}: {cost[0]:.1f} us by medians, {cost[1]:.1f} us by the lowest")
+    print()
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=60)
+    parser.add_argument("--chunks", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=80)
+    given = parser.parse_args()
+    print(machine(), "\n")
+    short = {name: per_call(call, given.calls) for name, (call, _) in contest(["Hi"]).items()}
+    report("One ainvoke", interleave(short, given.rounds))
+    pieces = ["word "] * given.chunks
+    few = {name: per_call(stream, max(1, given.calls // 20)) for name, (_, stream) in contest(["word "]).items()}
+    many = {name: per_call(stream, max(1, given.calls // 20)) for name, (_, stream) in contest(pieces).items()}
+    begun, whole = interleave(few, given.rounds), interleave(many, given.rounds)
+    grown = {name: [b - a for a, b in zip(begun[name], whole[name], strict=True)] for name in whole}
+    report("One chunk of an astream", grown, given.chunks - 1)
+
+
+if __name__ == "__main__":
+    main()
