@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import logging
 import os
 import re
 import shlex
@@ -105,6 +106,16 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 @pytest.fixture(autouse=True)
 def _short_answers(monkeypatch):
     monkeypatch.setenv("ABSTRACTLLM_MLX_MAX_TOKENS", MAX_TOKENS)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """A page may configure the package's log."""
+    logger = logging.getLogger("abstractllm")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 # Python.

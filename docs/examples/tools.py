@@ -1,62 +1,50 @@
-"""Let the model call Python functions until it has its answer.
+"""Let the model call Python functions until it has its answer, and watch it do so.
 
 Run it with `python docs/examples/tools.py`.
 """
 
 from __future__ import annotations
 
-from abstractllm import GenerateResponse, Message, ToolArgumentError, ToolCall, ToolDefinition, create_llm
-from abstractllm.tools import to_tool_definitions, validate_arguments
+from abstractllm import Agent, Limits, ToolRetry, tool
+from abstractllm.agent import TextDelta, ToolFinished, ToolStarted
 
-ROUNDS = 4
-"""Most answers to one question: a model may go on asking for ever."""
+WEATHER = {"Paris": "sunny, 21 degrees", "Oslo": "snowing, -3 degrees"}
 
 
+@tool(timeout=10)
 def get_weather(city: str) -> str:
     """Get the weather in a city.
 
     Args:
         city: Name of the city.
     """
-    return {"Paris": "sunny", "Oslo": "snowing"}.get(city, "cloudy")
+    if city not in WEATHER:
+        raise ToolRetry(f"{city} is not known.")
+    return WEATHER[city]
 
 
-def add(a: float, b: float) -> float:
+def add(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b
 
 
-TOOLS = {tool.name: tool for tool in to_tool_definitions([get_weather, add])}
-
-
-def run(call: ToolCall) -> str:
-    """Make one call and return its result, or what was wrong with it, for the model to read."""
-    tool: ToolDefinition | None = TOOLS.get(call.name)
-    if tool is None or tool.function is None:
-        return f"Error: there is no tool named {call.name!r}; the tools are {', '.join(TOOLS)}."
-    if call.invalid is not None:
-        return f"Error: this is no call that can be read: {call.invalid}"
-    try:
-        return str(tool.function(**validate_arguments(tool, call.arguments)))
-    except ToolArgumentError as error:
-        return f"Error: {error}"
-
-
-def ask(question: str) -> GenerateResponse:
-    """Return the answer to a question, after all the calls that the model asked for."""
-    messages = [Message("user", question)]
-    with create_llm("mlx") as llm:
-        for _ in range(ROUNDS):
-            response = llm.generate(messages=messages, tools=list(TOOLS.values()))
-            if not response.has_tool_calls():
-                break
-            messages.append(response.to_message())
-            for call in response.tool_calls:
-                result = run(call)
-                print(f"{call.name}({dict(call.arguments)}) -> {result}")
-                messages.append(Message("tool", result, tool_call_id=call.id))
-    return response
+def ask(agent: Agent, question: str) -> None:
+    """Print the answer to a question while it is written, and the calls on the way to it."""
+    print(f"> {question}")
+    with agent.stream(question) as run:
+        for event in run:
+            match event:
+                case ToolStarted(call):
+                    print(f"  {call.name}({dict(call.arguments)})")
+                case ToolFinished(call, outcome):
+                    print(f"  {outcome.kind}: {outcome.content}")
+                case TextDelta(text):
+                    print(text, end="", flush=True)
+        result = run.result()
+    print(f"\n({result.turns} turns, {result.usage.total_tokens} tokens)")
 
 
 if __name__ == "__main__":
-    print(ask("What is the weather in Paris?"))
+    with Agent("mlx", tools=[get_weather, add], limits=Limits(turns=4)) as agent:
+        for question in ("What is the weather in Paris?", "What is the weather in Rome?", "What is 17 plus 25?"):
+            ask(agent, question)
