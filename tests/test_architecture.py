@@ -33,6 +33,7 @@ PLACES = {
     "huggingface_hub": ("providers.local",),
     "hypothesis": ("testing",),
     "jsonschema": ("schema", "tools"),
+    "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain",),
     "llguidance": ("providers.local",),
     "mcp": ("agent.mcp",),

@@ -372,6 +372,7 @@ OURS = (
         "gemini",
         "groq",
         "huggingface",
+        "langchain",
         "lmstudio",
         "maritaca",
         "mistral",
