@@ -108,4 +108,4 @@ def _check_servers(described: AgentFile) -> None:
     from abstractllm.agent.mcp import mcp_tools
 
     for server in described.servers:
-        mcp_tools(server.where, prefix=server.prefix)
+        mcp_tools(server.where, **server.how)

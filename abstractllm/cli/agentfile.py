@@ -20,6 +20,9 @@ _LIMITS = [one.name for one in fields(Limits)]
 SETTINGS = ("name", "retries", "tool_timeout", "on_tool_error", "trim")
 """What goes to `Agent` as it stands in the file."""
 
+_HOW = ("prefix", "timeout", "include", "exclude", "approval")
+"""What may stand in the table of an MCP server for `mcp_tools`, beside where the server is."""
+
 
 @dataclass(frozen=True, slots=True)
 class AgentFile:
@@ -104,8 +107,8 @@ class _Reader:
     def _server(self, key: str, value: object) -> list[Server]:
         """Return the servers of one entry; a command runs in the file's folder."""
         if isinstance(value, dict):
-            prefix = value.pop("prefix", "")
-            return [Server({"cwd": str(self._folder), **value} if "command" in value else value, prefix)]
+            how = {name: value.pop(name) for name in _HOW if name in value}
+            return [Server({"cwd": str(self._folder), **value} if "command" in value else value, how)]
         try:
             servers = read_servers([self._text(f"each of {key}", value)], self._folder)
         except InvalidParameterError as error:
@@ -121,7 +124,7 @@ class _Reader:
             command, *arguments = shlex.split(server.where)
         except ValueError as error:
             self._fail(f"mcp: {server.where!r} is no command line ({error})")
-        return Server({"command": command, "args": arguments, "cwd": str(self._folder)}, server.prefix)
+        return Server({"command": command, "args": arguments, "cwd": str(self._folder)}, server.how)
 
     def _output(self, key: str, value: object) -> Mapping[str, Any]:
         """Return the JSON Schema that stands here, or in the file that is named here."""

@@ -13,7 +13,7 @@ from abstractllm.cli.options import ModelChoice
 from abstractllm.cli.output import AnswerWriter, one_line
 from abstractllm.cli.running import approver, ending_text, run_to_end
 from abstractllm.cli.watching import RunView
-from abstractllm.errors import SessionNotFoundError
+from abstractllm.errors import SessionConflictError, SessionNotFoundError
 from abstractllm.files import read_files
 from abstractllm.history import paired
 from abstractllm.interface import AbstractLLMInterface
@@ -91,6 +91,9 @@ class Conversation:
             result = run_to_end(run, lambda stopped, approvals: session.stream(approvals=approvals), RunView())
         except KeyboardInterrupt:
             return
+        except SessionConflictError:
+            self._session = self._begun(())  # what another one wrote is there now, for the next turn
+            raise
         finally:
             self._describe(text)
         if result.stop == "limit":

@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +52,10 @@ def tool_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An MCP server: `where` as `mcp_tools` takes it, and what stands before the names of its tools."""
+    """An MCP server: `where` and how, as `mcp_tools` takes it."""
 
     where: str | Mapping[str, Any]
-    prefix: str = ""
+    how: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def _opened(server: Server) -> Iterator[list[Tool]]:
 
     with tempfile.TemporaryFile() as words, ExitStack() as stack:
         try:
-            tools = stack.enter_context(mcp_tools(server.where, prefix=server.prefix, stderr=words))
+            tools = stack.enter_context(mcp_tools(server.where, stderr=words, **server.how))
         except AbstractLLMError:
             words.seek(max(0, words.seek(0, 2) - _LAST_WORDS))
             last = words.read().decode(errors="replace").strip().splitlines()
@@ -106,7 +106,7 @@ def _servers(text: str, folder: Path) -> list[Server]:
     if not text.endswith(".json") or "://" in text or (not path.is_file() and len(text.split()) > 1):
         return [Server(text)]
     listed = _listed(path)
-    return [Server(entry, _prefix(name)) for name, entry in listed.items() if _is_wanted(entry)]
+    return [Server(entry, {"prefix": _prefix(name)}) for name, entry in listed.items() if _is_wanted(entry)]
 
 
 def _listed(path: Path) -> Mapping[str, Any]:

@@ -153,6 +153,19 @@ def test_ctrl_c_ends_it(terminal, agent):
     assert screen.finish()[1] == 130
 
 
+def test_a_reader_that_leaves_ends_it_quietly(start, agent):
+    process = start("agent", "run", agent(model="stubborn"), "--no-stdin", "flood")
+    process.expect(b"flood")
+    process.stdout.close()
+    assert process.wait() == 1
+    assert process.stderr.read() == b""
+
+
+def test_a_program_gets_the_text_as_the_model_wrote_it(start, agent):
+    out, err = start("agent", "run", agent(model="stubborn"), "--no-stdin", "rude").communicate()
+    assert (out, err) == (b"a\x1b[2Jb\rc\x1b]0;title\x07d\n", b"")
+
+
 def test_check_says_what_there_is_and_starts_nothing(run, agent):
     file = agent(TOOLS, 'mcp = ["/no/such/server", "http://127.0.0.1:1/mcp"]', "[agent.output]", 'type = "object"')
     result = run("agent", "check", file)

@@ -43,8 +43,13 @@ def test_every_exit_code_of_an_error_is_documented():
 @pytest.mark.parametrize(
     ("arguments", "forbidden"),
     [
-        (["--help"], {"rich", "asyncio", "abstractllm.cli.generate", "abstractllm.interface"}),
-        (["generate", "-m", "echo", "--no-stdin", "hi"], {"rich", "mlx", "pydantic", "aiohttp", "PIL"}),
+        (["--help"], {"rich", "asyncio", "abstractllm.cli.generate", "abstractllm.interface", "abstractllm.agent"}),
+        (
+            ["generate", "-m", "echo", "--no-stdin", "hi"],
+            {"rich", "mlx", "pydantic", "aiohttp", "PIL", "abstractllm.agent"},
+        ),
+        (["chat", "--help"], {"rich", "mlx", "pydantic", "aiohttp", "PIL", "mcp", "abstractllm.agent.mcp"}),
+        (["agent", "--help"], {"rich", "mlx", "pydantic", "aiohttp", "PIL", "mcp", "abstractllm.agent.mcp"}),
     ],
 )
 def test_what_is_not_needed_is_not_loaded(arguments, forbidden):

@@ -68,7 +68,7 @@ def test_a_server_that_does_not_begin_has_its_last_words(run):
 
 def test_what_is_a_file_and_what_a_command(tmp_path):
     (tmp_path / "a b.json").write_text('{"mcpServers": {"x": {"url": "http://there"}}}')
-    assert read_servers(["a b.json"], tmp_path) == [Server({"url": "http://there"}, "x_")]
+    assert read_servers(["a b.json"], tmp_path) == [Server({"url": "http://there"}, {"prefix": "x_"})]
     assert read_servers(["serve --config x.json"], tmp_path) == [Server("serve --config x.json")]
     assert read_servers(["http://there/mcp.json"], tmp_path) == [Server("http://there/mcp.json")]
     with pytest.raises(InvalidParameterError, match="cannot be read"):
@@ -108,3 +108,25 @@ def test_servers_of_an_agent_run_in_its_folder(run, tmp_path, entry):
     assert "MCP servers 1, not started" in run("agent", "check", "there/a.toml").stdout
     result = run("agent", "run", "there/a.toml", prefix + SAY)
     assert (result.exit_code, result.stdout) == (0, "Let me see.\n\nit says hello\n")
+
+
+def test_an_agent_says_which_tools_of_a_server_it_wants_and_how(run, tmp_path):
+    entry = (
+        f'{{command = "{COMMAND[0]}", args = {json.dumps(COMMAND[1:])}, include = ["echo", "pid"], approval = true}}'
+    )
+    (tmp_path / "a.toml").write_text(f'[agent]\nmodel = "calling"\nmcp = [{entry}]\n')
+    assert "-> denied: " in run("agent", "run", "a.toml", SAY).stderr
+    assert "-> hello" in run("agent", "run", "a.toml", "--yes", SAY).stderr
+    assert "There is no tool named 'die'; the tools are: echo, pid." in run("agent", "run", "a.toml", "pid;die").stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", ["aproval = true", "prefix = 3", "timeout = -1", "approval = 'often'", "url = 'http://x'"]
+)
+def test_a_table_that_cannot_be_is_one_line(run, tmp_path, wrong):
+    (tmp_path / "a.toml").write_text(f'[agent]\nmodel = "echo"\nmcp = [{{command = "x", {wrong}}}]\n')
+    result = run("agent", "check", "a.toml")
+    assert result.exit_code in (2, 3)
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert wrong.split()[0] in result.stderr
