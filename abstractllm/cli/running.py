@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -48,9 +50,10 @@ def run_to_end(run: Run[Any], resume: Resume, view: RunView) -> Result[Any]:
 
 
 def _followed(run: Run[Any], view: RunView) -> Result[Any]:
+    """Show one run and return its result; what its tools print goes to standard error, beside the answer."""
     seen = 0
     try:
-        with run:
+        with redirect_stdout(sys.stderr), run:
             for event in run:
                 seen += 1
                 view.show(event)

@@ -89,6 +89,11 @@ def rude() -> str:
     return "a\\x1b[2Jb\\rc\\u202ed"
 
 
+def talkative() -> str:
+    print("I am printing")
+    return "done"
+
+
 async def hang() -> None:
     await asyncio.Event().wait()
 

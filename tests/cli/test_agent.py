@@ -56,6 +56,12 @@ def test_json_is_the_result(run, agent):
     assert result.stderr == 'add({"a": 2}) -> 3\n'
 
 
+def test_what_tools_print_is_no_part_of_the_answer(run, agent):
+    result = run("agent", "run", agent('tools = ["toolfile.py:talkative"]'), "--json", "talkative")
+    assert Result.from_json(result.stdout).output == "it says done"
+    assert sorted(result.stderr.splitlines()) == ["I am printing", "talkative({}) -> done"]
+
+
 def test_verbose_shows_events(run, agent):
     result = run("agent", "run", agent(TOOLS), "--verbose", 'add {"a": 2}')
     assert result.stdout == "Let me see.\n\nit says 3\n"
