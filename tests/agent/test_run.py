@@ -60,6 +60,12 @@ def test_a_sync_run_can_be_read_by_others_while_it_goes_on() -> None:
     assert asyncio.run(read(run)) == [first, *events] == list(run)
 
 
+def test_a_sync_reader_gets_the_pieces_as_they_are_written() -> None:
+    agent = Agent(EchoProvider())
+    for _ in range(50):
+        assert list(agent.stream(TEXT).text()) == ["one ", "two ", "three ", "four"]
+
+
 def test_threads_that_begin_to_read_at_the_same_time_start_one_run() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
