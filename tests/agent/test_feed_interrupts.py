@@ -3,7 +3,10 @@
 import sys
 import threading
 
-from abstractllm.agent.feed import Feed
+from abstractllm.agent import feed
+
+
+READER = {feed.__file__, threading.__file__}
 
 
 class Interrupted(Exception):
@@ -11,10 +14,12 @@ class Interrupted(Exception):
 
 
 def interrupting(step):
-    """Return a trace function that raises at that step, counted in Python's own instructions."""
+    """Return a trace function that raises at that step of the reader, counted in Python's own instructions."""
     left = [step]
 
     def trace(frame, event, argument):
+        if frame.f_code.co_filename not in READER:  # such as what the collector calls at any time
+            return None
         frame.f_trace_opcodes = True
         if event == "opcode":
             left[0] -= 1
@@ -28,13 +33,13 @@ def interrupting(step):
 
 def interrupted(step):
     """Interrupt a reader at a step; return whether it came that far, and whether the writer came to its end."""
-    feed = Feed()
+    items = feed.Feed()
 
     def write():
-        while not feed._wakers and not left.is_set():
+        while not items._wakers and not left.is_set():
             pass
-        feed.put(1)
-        feed.end()
+        items.put(1)
+        items.end()
 
     left = threading.Event()
     writer = threading.Thread(target=write, daemon=True)
@@ -42,7 +47,7 @@ def interrupted(step):
     before = sys.gettrace()
     try:
         sys.settrace(interrupting(step))
-        feed.wait_for_news(0)
+        items.wait_for_news(0)
     except Interrupted:
         came = True
     else:
