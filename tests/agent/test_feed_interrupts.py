@@ -5,7 +5,6 @@ import threading
 
 from abstractllm.agent import feed
 
-
 READER = {feed.__file__, threading.__file__}
 
 
