@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
+from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
@@ -13,6 +14,7 @@ from abstractllm.integrations.langchain import ChatMaritaca
 from abstractllm.testing.loopback import LoopbackServer
 
 from .sabia import sabia_service
+from .twice import asked_twice
 
 KEY = "maritaca-loopback-0123"
 
@@ -37,6 +39,7 @@ class TestUnit(ChatModelUnitTests):
     supports_json_mode = True
     supports_anthropic_inputs = True
     model_override_value = "sabiazinho-4"
+    init_from_env_params: ClassVar[Any] = ({"MARITACA_API_KEY": KEY}, {"model": "sabia-4"}, {"api_key": KEY})
 
 
 class TestIntegration(ChatModelIntegrationTests):
@@ -46,6 +49,7 @@ class TestIntegration(ChatModelIntegrationTests):
     supports_json_mode = True
     supports_anthropic_inputs = True
     model_override_value = "sabiazinho-4"
+    supported_usage_metadata_details: ClassVar[Any] = {"invoke": ["cache_read_input"], "stream": ["cache_read_input"]}
 
     @pytest.fixture(autouse=True)
     def _service(self, service: LoopbackServer) -> None:
@@ -55,3 +59,7 @@ class TestIntegration(ChatModelIntegrationTests):
     def chat_model_params(self) -> dict[str, Any]:
         """Where the service is."""
         return {"model": "sabia-4", "api_key": KEY, "base_url": self.url}
+
+    def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
+        """Ask twice; the second time the service knows the prompt."""
+        return asked_twice(ChatMaritaca(max_tokens=5, **self.chat_model_params), stream=stream)

@@ -11,6 +11,8 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 from abstractllm import embedded
 from abstractllm.integrations.langchain import ChatMLX
 
+from .twice import asked_twice
+
 
 class TestUnit(ChatModelUnitTests):
     """What needs no answers."""
@@ -37,12 +39,4 @@ class TestIntegration(ChatModelIntegrationTests):
 
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
         """Ask twice; the second time the prompt is known."""
-        model = ChatMLX(temperature=0, max_tokens=5)
-        prompt = "Say hello. " * 30
-        model.invoke(prompt)
-        if not stream:
-            return model.invoke(prompt)
-        first, *rest = model.stream(prompt)
-        for chunk in rest:
-            first = first + chunk
-        return first
+        return asked_twice(ChatMLX(temperature=0, max_tokens=5), stream=stream)

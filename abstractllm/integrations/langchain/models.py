@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from langchain_core.utils import secret_from_env
+from pydantic import Field, SecretStr
+
 from abstractllm import embedded
 from abstractllm.integrations.langchain.chat import ChatAbstractLLM
 
@@ -32,3 +35,7 @@ class ChatMaritaca(ChatAbstractLLM):
     """
 
     llm: Literal["maritaca"] = "maritaca"
+    api_key: SecretStr | None = Field(
+        default_factory=secret_from_env(["ABSTRACTLLM_MARITACA_API_KEY", "MARITACA_API_KEY"], default=None),
+        exclude=True,
+    )
