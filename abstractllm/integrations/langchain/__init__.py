@@ -14,10 +14,27 @@ except ImportError as error:
         f"LangChain's models need langchain-core, which is not installed: {install_command('langchain')}"
     ) from error
 
+from abstractllm.integrations.langchain.callbacks import CombinedCallback, CostTrackingCallback
 from abstractllm.integrations.langchain.chat import ChatAbstractLLM
+from abstractllm.integrations.langchain.deepinfra import DeepInfraEmbeddings
 from abstractllm.integrations.langchain.embeddings import AbstractLLMEmbeddings
+from abstractllm.integrations.langchain.fitting import ContextUsageWarning
+from abstractllm.integrations.langchain.latency import LatencyTrackingCallback, TokenStreamingCallback
 from abstractllm.integrations.langchain.models import ChatMaritaca, ChatMLX
+from abstractllm.integrations.langchain.provider import LangChainProvider
 
-__all__ = ["AbstractLLMEmbeddings", "ChatAbstractLLM", "ChatMLX", "ChatMaritaca"]
+__all__ = [
+    "AbstractLLMEmbeddings",
+    "ChatAbstractLLM",
+    "ChatMLX",
+    "ChatMaritaca",
+    "CombinedCallback",
+    "ContextUsageWarning",
+    "CostTrackingCallback",
+    "DeepInfraEmbeddings",
+    "LangChainProvider",
+    "LatencyTrackingCallback",
+    "TokenStreamingCallback",
+]
 
 del langchain_core

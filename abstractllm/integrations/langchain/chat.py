@@ -22,9 +22,11 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from abstractllm.capabilities import ModelCapability
 from abstractllm.errors import InvalidParameterError
 from abstractllm.integrations.langchain.backends import Backend
+from abstractllm.integrations.langchain.batches import BatchingModel
 from abstractllm.integrations.langchain.calling import arguments, to_tool_choice
-from abstractllm.integrations.langchain.configured import ConfiguredModel, name_of
+from abstractllm.integrations.langchain.configured import name_of
 from abstractllm.integrations.langchain.failing import told_to_langchain
+from abstractllm.integrations.langchain.spending import PricedModel, tell_cost
 from abstractllm.integrations.langchain.structured import (
     Method,
     checked_method,
@@ -37,9 +39,11 @@ from abstractllm.integrations.langchain.structured import (
 )
 from abstractllm.integrations.langchain.writing import ChunkWriter, to_result
 from abstractllm.interface import AbstractLLMInterface
+from abstractllm.streams import AsyncResponseStream, ResponseStream
+from abstractllm.types import GenerateResponse
 
 
-class ChatAbstractLLM(ConfiguredModel):
+class ChatAbstractLLM(PricedModel, BatchingModel):
     """A chat model on any provider.
 
     `llm` is a config string ("mlx", "openai:gpt-5?temperature=0.2"), a profile, a list of these to fall back on, or a
@@ -64,8 +68,8 @@ class ChatAbstractLLM(ConfiguredModel):
     ) -> ChatResult:
         with told_to_langchain():
             llm = self._backend(kwargs.get("model")).provider()
-            response = llm.generate(**self._call(llm, messages, stop, kwargs))
-            return to_result(response, name_of(llm), llm.get_param("model"))
+            response = llm.generate(**self._fitted(llm, self._call(llm, messages, stop, kwargs)))
+            return _result(response, llm)
 
     async def _agenerate(
         self,
@@ -76,8 +80,8 @@ class ChatAbstractLLM(ConfiguredModel):
     ) -> ChatResult:
         with told_to_langchain():
             llm = await _made(self._backend(kwargs.get("model")))
-            response = await llm.generate_async(**self._call(llm, messages, stop, kwargs))
-            return to_result(response, name_of(llm), llm.get_param("model"))
+            call = await self._afitted(llm, self._call(llm, messages, stop, kwargs))
+            return _result(await llm.generate_async(**call), llm)
 
     def _stream(
         self,
@@ -88,11 +92,12 @@ class ChatAbstractLLM(ConfiguredModel):
     ) -> Iterator[ChatGenerationChunk]:
         with told_to_langchain():
             llm = self._backend(kwargs.get("model")).provider()
-            stream = llm.generate(**self._call(llm, messages, stop, kwargs, stream=True), stream=True)
+            call = self._fitted(llm, self._call(llm, messages, stop, kwargs, stream=True))
+            stream = llm.generate(**call, stream=True)
             writer = ChunkWriter(name_of(llm), llm.get_param("model"))
             with closing(stream):
                 for delta in stream:
-                    yield writer.write(delta)
+                    yield _chunk(writer.write(delta), llm, delta, stream)
 
     async def _astream(
         self,
@@ -103,11 +108,12 @@ class ChatAbstractLLM(ConfiguredModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         with told_to_langchain():
             llm = await _made(self._backend(kwargs.get("model")))
-            stream = await llm.generate_async(**self._call(llm, messages, stop, kwargs, stream=True), stream=True)
+            call = await self._afitted(llm, self._call(llm, messages, stop, kwargs, stream=True))
+            stream = await llm.generate_async(**call, stream=True)
             writer = ChunkWriter(name_of(llm), llm.get_param("model"))
             async with aclosing(stream):
                 async for delta in stream:
-                    yield writer.write(delta)
+                    yield _chunk(writer.write(delta), llm, delta, stream)
 
     def _call(
         self,
@@ -187,6 +193,23 @@ class ChatAbstractLLM(ConfiguredModel):
     def _holds_to_forms(self) -> bool:
         with told_to_langchain():
             return self._backend(None).provider().get_capabilities().get(ModelCapability.STRUCTURED_OUTPUT) is True
+
+
+def _result(response: GenerateResponse, llm: AbstractLLMInterface) -> ChatResult:
+    result = to_result(response, name_of(llm), llm.get_param("model"))
+    tell_cost(result.generations[0].message, llm, response)
+    return result
+
+
+def _chunk(
+    chunk: ChatGenerationChunk,
+    llm: AbstractLLMInterface,
+    delta: GenerateResponse,
+    stream: ResponseStream | AsyncResponseStream,
+) -> ChatGenerationChunk:
+    if delta.finish_reason is not None:
+        tell_cost(chunk.message, llm, stream.response)
+    return chunk
 
 
 async def _made(backend: Backend) -> AbstractLLMInterface:

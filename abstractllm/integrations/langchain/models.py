@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr
 
 from abstractllm import embedded
 from abstractllm.integrations.langchain.chat import ChatAbstractLLM
+from abstractllm.integrations.langchain.counting import Counter
+from abstractllm.integrations.langchain.offering import ChoosingModel
 
 
 class ChatMLX(ChatAbstractLLM):
@@ -28,10 +30,11 @@ class ChatMLX(ChatAbstractLLM):
         return embedded.PATH.name
 
 
-class ChatMaritaca(ChatAbstractLLM):
+class ChatMaritaca(ChoosingModel):
     """Maritaca's Sabiá models. The key is `api_key`, or the environment variable MARITACA_API_KEY.
 
-    `options` takes those of the service, such as `{"service_tier": "flex"}`.
+    `options` takes those of the service, such as `{"service_tier": "flex"}`. The service counts no tokens without
+    answering, so `token_counter` is "estimate"; pass a function where the exact number matters.
     """
 
     llm: Literal["maritaca"] = "maritaca"
@@ -39,3 +42,4 @@ class ChatMaritaca(ChatAbstractLLM):
         default_factory=secret_from_env(["ABSTRACTLLM_MARITACA_API_KEY", "MARITACA_API_KEY"], default=None),
         exclude=True,
     )
+    token_counter: Literal["provider", "estimate"] | Counter = "estimate"
