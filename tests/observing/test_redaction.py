@@ -154,7 +154,9 @@ def test_ordinary_text_stays_as_it_is(text):
 
 
 DOCS = Path(abstractllm.__file__).parent.parent / "docs"
-PAGES = sorted(path for path in DOCS.glob("**/*.md") if path.name != "observability.md")  # which shows keys being hidden
+PAGES = sorted(
+    path for path in DOCS.glob("**/*.md") if path.name != "observability.md"
+)  # which shows keys being hidden
 MODULES = sorted(Path(abstractllm.__file__).parent.rglob("*.py"))
 
 

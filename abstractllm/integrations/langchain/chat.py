@@ -208,7 +208,8 @@ def _chunk(
     stream: ResponseStream | AsyncResponseStream,
 ) -> ChatGenerationChunk:
     if delta.finish_reason is not None:
-        tell_cost(chunk.message, llm, stream.response)
+        whole = stream.response if isinstance(stream, (ResponseStream, AsyncResponseStream)) else delta
+        tell_cost(chunk.message, llm, whole)  # a plugin's stream may be a plain generator
     return chunk
 
 
