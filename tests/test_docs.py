@@ -354,9 +354,8 @@ def table_of(kind: type[BaseProvider]) -> str:
         if isinstance(llm, HTTPProvider):
             address = "must be given, as `base_url`" if kind.name in ANYWHERE else code(llm._endpoint.base_url)
             rows += [("key", code(llm.key_variable) or "none"), ("address", address)]
-        own = (
-            "must be given" if isinstance(llm, HTTPProvider) or llm.missing() else "the one that ships with the package"
-        )
+        must = isinstance(llm, HTTPProvider) or llm.missing() is not None
+        own = "must be given" if must else "the one that ships with the package"
         rows += [("model", code(kind.defaults.get("model")) or own)]
         can = llm.get_capabilities()
         rows += [(word, ANSWERS[can.get(capability, False)]) for capability, word in SHOWN.items()]

@@ -27,7 +27,7 @@ Token = str | list[str | dict[str, Any]]
 
 
 class CountingCallback(BaseCallbackHandler):
-    """Base of these callbacks and of those of costs. Else LangChain calls them in threads, late and in any order."""
+    """Base of these callbacks and of those of costs. LangChain would else call them in threads, late, in any order."""
 
     run_inline = True
 

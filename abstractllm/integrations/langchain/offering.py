@@ -71,7 +71,7 @@ class ChoosingModel(ChatAbstractLLM):
     """A chat model of a service that tells what it offers, and the limits of that."""
 
     def list_available_models(self) -> dict[str, ModelSpec]:
-        """Return the models that the service says it offers, by name. Raises what asking it raises."""
+        """Return the models that the service says it offers, by name. Raises AuthenticationError, ProviderAPIError."""
         with told_to_langchain():
             return {one.name: _spec(one) for one in _offering(self._backend(None).provider()).models()}
 
