@@ -203,6 +203,11 @@ def test_a_choice_that_is_none_is_refused(choice: Any) -> None:
         ChatAbstractLLM("echo").bind_tools([add], tool_choice=choice)
 
 
+def test_tools_that_no_model_can_call_are_refused_when_they_are_bound() -> None:
+    with pytest.raises(InvalidParameterError, match="look_up"):
+        ChatAbstractLLM("echo").bind_tools([look_up, look_up])
+
+
 def test_strict_tools_where_a_provider_has_them() -> None:
     llm = Recorded()
     ChatAbstractLLM(llm).bind_tools([add], strict=True).invoke("Hi")
@@ -394,6 +399,14 @@ def test_nothing_that_is_written_has_a_secret() -> None:
         assert "sabia-4" in written
     assert model.api_key is not None
     assert model.api_key.get_secret_value() == KEY
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARITACA_API_KEY", "theirs")
+    assert str(ChatMaritaca().api_key.get_secret_value()) == "theirs"  # type: ignore[union-attr]
+    monkeypatch.setenv("ABSTRACTLLM_MARITACA_API_KEY", "ours")
+    assert str(ChatMaritaca().api_key.get_secret_value()) == "ours"  # type: ignore[union-attr]
+    assert str(ChatMaritaca(api_key="mine").api_key.get_secret_value()) == "mine"  # type: ignore[union-attr]
 
 
 def test_a_model_can_be_made_again_from_what_is_written() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abstractllm.errors import MissingDependencyError, install_command
 
 try:
-    import langchain_core
+    import langchain_core.tracers.langchain
 except ImportError as error:
     raise MissingDependencyError(
         f"LangChain's models need langchain-core, which is not installed: {install_command('langchain')}"
@@ -22,6 +22,7 @@ from abstractllm.integrations.langchain.fitting import ContextUsageWarning
 from abstractllm.integrations.langchain.latency import LatencyTrackingCallback, TokenStreamingCallback
 from abstractllm.integrations.langchain.models import ChatMaritaca, ChatMLX
 from abstractllm.integrations.langchain.provider import LangChainProvider
+from abstractllm.schema import check_sound
 
 __all__ = [
     "AbstractLLMEmbeddings",
@@ -36,5 +37,9 @@ __all__ = [
     "LatencyTrackingCallback",
     "TokenStreamingCallback",
 ]
+
+# Libraries that are otherwise imported by the first call, and then on its event loop: LangChain's tracers above, and
+# what checks the schemas of tools.
+check_sound("tools", "The schema", "{}")
 
 del langchain_core

@@ -40,6 +40,7 @@ from abstractllm.integrations.langchain.structured import (
 from abstractllm.integrations.langchain.writing import ChunkWriter, to_result
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.streams import AsyncResponseStream, ResponseStream
+from abstractllm.tools import to_tool_definitions
 from abstractllm.types import GenerateResponse
 
 
@@ -143,9 +144,11 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
 
         `tools` are what `convert_to_openai_tool` takes. `tool_choice` is as in `to_tool_choice`. With `strict`, calls
         are held to the tools' schemas by services that do so only when asked. `kwargs` go with each call, such as
-        `response_format`. Raises InvalidParameterError for a choice that is none of these tools.
+        `response_format`. Raises InvalidParameterError for a tool that no model can call, and for a choice that is none
+        of these tools.
         """
         formatted = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        to_tool_definitions(formatted)
         choice = to_tool_choice(tool_choice, [tool["function"]["name"] for tool in formatted])
         more = {"tool_choice": choice, "strict": strict}
         return self.bind(tools=formatted, **{key: value for key, value in more.items() if value is not None}, **kwargs)

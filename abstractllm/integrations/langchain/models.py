@@ -12,6 +12,9 @@ from abstractllm.integrations.langchain.chat import ChatAbstractLLM
 from abstractllm.integrations.langchain.counting import Counter
 from abstractllm.integrations.langchain.offering import ChoosingModel
 
+_KEY = "MARITACA_API_KEY"
+"""The service's own variable; with our prefix it is this package's, which comes first, as in the provider."""
+
 
 class ChatMLX(ChatAbstractLLM):
     """A model that runs in this process, on MLX; without `model`, the one that ships in this package.
@@ -39,7 +42,7 @@ class ChatMaritaca(ChoosingModel):
 
     llm: Literal["maritaca"] = "maritaca"
     api_key: SecretStr | None = Field(
-        default_factory=secret_from_env(["ABSTRACTLLM_MARITACA_API_KEY", "MARITACA_API_KEY"], default=None),
+        default_factory=secret_from_env([f"ABSTRACTLLM_{_KEY}", _KEY], default=None),
         exclude=True,
     )
     token_counter: Literal["provider", "estimate"] | Counter = "estimate"
