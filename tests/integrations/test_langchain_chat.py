@@ -203,9 +203,13 @@ def test_a_choice_that_is_none_is_refused(choice: Any) -> None:
         ChatAbstractLLM("echo").bind_tools([add], tool_choice=choice)
 
 
-def test_tools_that_no_model_can_call_are_refused_when_they_are_bound() -> None:
+def test_tools_that_no_model_can_call_are_refused() -> None:
+    named = {"name": "not a name", "description": "", "parameters": {"type": "object", "properties": {}}}
+    with pytest.raises(InvalidParameterError, match="not a name"):
+        ChatAbstractLLM("echo").bind_tools([named])
+    twice = ChatAbstractLLM("echo").bind_tools([look_up, look_up])
     with pytest.raises(InvalidParameterError, match="look_up"):
-        ChatAbstractLLM("echo").bind_tools([look_up, look_up])
+        twice.invoke("Hi")
 
 
 def test_strict_tools_where_a_provider_has_them() -> None:

@@ -147,9 +147,10 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
         `response_format`. Raises InvalidParameterError for a tool that no model can call, and for a choice that is none
         of these tools.
         """
-        formatted = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
-        to_tool_definitions(formatted)
-        choice = to_tool_choice(tool_choice, [tool["function"]["name"] for tool in formatted])
+        formatted = [convert_to_openai_tool(one, strict=strict) for one in tools]
+        for tool in formatted:
+            to_tool_definitions([tool])
+        choice = to_tool_choice(tool_choice, [one["function"]["name"] for one in formatted])
         more = {"tool_choice": choice, "strict": strict}
         return self.bind(tools=formatted, **{key: value for key, value in more.items() if value is not None}, **kwargs)
 
