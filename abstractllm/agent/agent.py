@@ -71,8 +71,8 @@ class Agent(Generic[D, O]):
         may be; an answer that does not fit is asked for again at most `retries` times.
 
         `tool_timeout` is how many seconds a tool may take that does not say so itself. What a tool raises, and calls
-        that cannot be made, are told the model, or end the run with ToolError with `on_tool_error="raise"`. `approve`
-        decides about calls of tools that need `approval`; without it the run stops there. `trim` is how many tokens a
+        that cannot be made, are told the model, or end the run with ToolError with `on_tool_error="raise"`; a ToolRetry,
+        and a call that is denied, are told the model in any case. `approve` decides about calls of tools that need `approval`; without it the run stops there. `trim` is how many tokens a
         prompt may have, or a function from the history to what the model is shown of it; the history itself stays
         whole. `observers` are told of everything. `params` go with each request, such as `temperature`.
 

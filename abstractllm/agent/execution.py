@@ -29,6 +29,9 @@ GRACE = 1.0
 _THREADS = 256
 """Sync tools that run at the same time in one process; further ones wait for their turn."""
 
+_ERROR = "Error: "
+"""What the model reads before what went wrong."""
+
 CANCELLED = "The call was cancelled before it had a result."
 
 
@@ -133,7 +136,7 @@ class Executor:
     def check(self, call: ToolCall, outcome: ToolOutcome) -> None:
         """Raise ToolError for a call that failed, or could not be made, where that is to end the run."""
         if self._raise_errors and outcome.kind in ("error", "timeout") and not isinstance(outcome.error, ToolRetry):
-            raise ToolError(call.name, str(outcome.content)) from outcome.error
+            raise ToolError(call.name, str(outcome.content).removeprefix(_ERROR)) from outcome.error
 
     def _end(self, number: int, call: ToolCall, outcome: ToolOutcome, ends: Ends) -> None:
         ends.outcomes[number] = outcome
@@ -150,8 +153,8 @@ class Executor:
                 return ToolOutcome("ok", _stop_content(stop), stop.value, stop, time.perf_counter() - started)
             except ToolRetry as error:
                 return _failed("error", str(error), error, started)
-            except _TooLate as error:
-                outcome = _failed("timeout", str(error), error, started)
+            except _TooLate as late:
+                outcome = _failed("timeout", str(late), TimeoutError(str(late)), started)
             except Exception as error:  # whatever a tool raises is news for the model, not the end of the run
                 outcome = _failed("error", f"{type(error).__name__}: {error}", error, started)
         return outcome
@@ -184,7 +187,7 @@ class Flag:
 
 
 class _TooLate(Exception):
-    """A tool took longer than it may."""
+    """A tool took longer than it may; no TimeoutError, which a tool may raise itself."""
 
 
 async def _in_time(function: Callable[[], Any], is_async: bool, limit: float | None, over: Flag) -> Any:
@@ -293,12 +296,12 @@ def _groups(prepared: Mapping[int, Prepared]) -> Iterator[list[int]]:
 
 
 def _failed(kind: OutcomeKind, text: str, error: Exception, started: float) -> ToolOutcome:
-    return ToolOutcome(kind, f"Error: {text}", error=error, seconds=time.perf_counter() - started)
+    return ToolOutcome(kind, f"{_ERROR}{text}", error=error, seconds=time.perf_counter() - started)
 
 
 def refused(kind: OutcomeKind, text: str, error: Exception | None = None) -> ToolOutcome:
     """Return the outcome of a call that is not made."""
-    return ToolOutcome(kind, f"Error: {text}", error=error)
+    return ToolOutcome(kind, f"{_ERROR}{text}", error=error)
 
 
 def _stop_content(stop: StopRun) -> Any:

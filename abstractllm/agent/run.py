@@ -136,7 +136,8 @@ class Run(Generic[O]):
     def cancel(self, *, after_turn: bool = False) -> None:
         """End the run: now, or when the present turn's calls have their results. Safe to call twice, on any thread.
 
-        Its result says `stop="cancelled"` and holds what there is.
+        Its result says `stop="cancelled"` and holds what there is. A run that has not begun asks nothing when it is
+        read later; with `after_turn` it takes its first turn, and is cancelled where that is not its end.
         """
         if self._feed.ended:
             return

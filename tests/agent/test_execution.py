@@ -246,6 +246,33 @@ async def test_tool_errors_end_the_run_where_that_is_asked_for(made: Any) -> Non
     assert [one.role for one in run.messages] == ["user", "assistant", "tool"]
 
 
+@pytest.mark.parametrize(
+    ("made", "said", "cause"),
+    [
+        (call("broken"), "The tool 'broken' failed: KeyError: 'x'", KeyError),
+        (call("hangs"), "The tool 'hangs' failed: The tool had no result within 0.001 s and was given up.", TimeoutError),
+        (call("gives_up"), "The tool 'gives_up' failed: TimeoutError: far away", TimeoutError),
+        (call("unknown"), "The tool 'unknown' failed: There is no tool named 'unknown'", None),
+    ],
+)
+async def test_the_error_of_a_tool_says_once_what_it_was(made: Any, said: str, cause: type[Exception] | None) -> None:
+    def broken() -> None:
+        raise KeyError("x")
+
+    @tool(timeout=0.001)
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    async def gives_up() -> None:
+        raise TimeoutError("far away")
+
+    agent, _ = scripted(calls(made), tools=[broken, hangs, gives_up], on_tool_error="raise")
+    with pytest.raises(ToolError) as caught:
+        await agent.arun("go")
+    assert str(caught.value).startswith(said)
+    assert type(caught.value.__cause__) is (cause or type(None))
+
+
 async def test_the_error_that_ends_a_run_cancels_the_other_calls_even_those_that_resist(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
