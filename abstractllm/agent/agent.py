@@ -80,8 +80,9 @@ class Agent(Generic[D, O]):
         """
         self._owned = isinstance(llm, str)
         offered = _tools(tools)
+        model = create_llm(llm) if isinstance(llm, str) else llm
         self._plan = Plan(
-            llm=create_llm(llm) if isinstance(llm, str) else llm,
+            llm=model,
             name=name,
             tools=offered,
             definitions=tuple(tool.definition for tool in offered.values()),
@@ -92,7 +93,7 @@ class Agent(Generic[D, O]):
             tool_timeout=_checked_timeout(tool_timeout),
             raise_tool_errors=_raises(on_tool_error),
             approve=approve,
-            trim=_checked_trim(trim),
+            trim=_checked_trim(trim, model),
             observers=tuple(observers),
             params=_checked_params(params),
         )
@@ -134,7 +135,10 @@ class Agent(Generic[D, O]):
 
         A conversation that ends in calls without results goes on with them when there is no prompt; `approvals` says by
         call id of those that wait for approval whether they may be made: True, False, or why not. With a prompt, they
-        get results that say that they were not made.
+        get results that say that they were not made, and there is nothing to approve.
+
+        Raises InvalidParameterError, at the call, for what cannot be right, and what the model, a tool or a limit
+        raises where that is to end the run.
         """
         occasion = Asked(prompt, messages, deps, files, tool_choice, approvals)
         return portal().run(lambda: Run[O](self._plan, occasion, occasion.task).here())
@@ -187,10 +191,11 @@ class Agent(Generic[D, O]):
         return Run(self._plan, occasion)
 
     def with_llm(self, llm: AbstractLLMInterface | str) -> Agent[D, O]:
-        """Return the same agent with another model."""
+        """Return the same agent with another model. Raises InvalidParameterError for one that cannot do its `trim`."""
         agent: Agent[D, O] = copy.copy(self)
         agent._owned = isinstance(llm, str)
-        agent._plan = replace(self._plan, llm=create_llm(llm) if isinstance(llm, str) else llm)
+        model = create_llm(llm) if isinstance(llm, str) else llm
+        agent._plan = replace(self._plan, llm=model, trim=_checked_trim(self._plan.trim, model))
         return agent
 
     def close(self) -> None:
@@ -256,10 +261,18 @@ def _raises(given: object) -> bool:
     raise _bad("on_tool_error", given, "'feed' or 'raise'")
 
 
-def _checked_trim(given: Trim | None) -> Trim | None:
-    if given is None or callable(given) or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+def _checked_trim(given: Trim | None, llm: AbstractLLMInterface) -> Trim | None:
+    if given is None or callable(given):
         return given
-    raise _bad("trim", given, "a number of tokens greater than 0, or a function of the messages")
+    if not isinstance(given, int) or isinstance(given, bool) or given <= 0:
+        raise _bad("trim", given, "a number of tokens greater than 0, or a function of the messages")
+    if type(llm).count_tokens is AbstractLLMInterface.count_tokens:
+        raise InvalidParameterError(
+            "trim",
+            f"{type(llm).__name__} cannot count tokens, so no prompt can be kept to {given} of them; pass"
+            " trim=function, which returns those of the messages that the model is shown.",
+        )
+    return given
 
 
 def _checked_params(params: Mapping[str, Any]) -> Mapping[str, Any]:

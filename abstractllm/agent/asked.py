@@ -10,10 +10,10 @@ from typing import Any
 from abstractllm.agent.plan import Task
 from abstractllm.agent.result import Result
 from abstractllm.errors import InvalidParameterError, shown
-from abstractllm.history import paired, resumable
+from abstractllm.history import paired, resumable, unanswered
 from abstractllm.interface import File, MessageLike
 from abstractllm.messages import to_messages
-from abstractllm.types import Message, TextPart
+from abstractllm.types import Message, TextPart, ToolCall
 
 
 class Asked:
@@ -34,6 +34,8 @@ class Asked:
         self._files = tuple(files)
         self._prompt = prompt
         turns = resumable(history) if prompt is None else (*paired(history), Message("user", _checked_prompt(prompt)))
+        if approvals:
+            _check_approvals(approvals, () if prompt is not None else unanswered(turns))
         self.task = Task(turns, 0 if prompt is None else 1, deps, tool_choice, approvals)
 
     async def begin(self) -> Task:
@@ -50,6 +52,20 @@ class Asked:
 
     async def end(self, result: Result[Any] | None) -> None:
         """Keep nothing."""
+
+
+def _check_approvals(approvals: Mapping[str, bool | str], calls: Sequence[ToolCall]) -> None:
+    """Refuse decisions about calls that this run cannot make."""
+    waiting = [call.id for call in calls]
+    for id in approvals:
+        if id in waiting:
+            continue
+        found = f"those that do are {', '.join(map(repr, waiting))}" if waiting else "none does in a run like this"
+        raise InvalidParameterError(
+            "approvals",
+            f"approvals has {id!r}, but no call of that id waits for a result; {found}. Approvals go with the"
+            " conversation that stopped at the calls, without a prompt.",
+        )
 
 
 def _checked_prompt(prompt: object) -> str:

@@ -46,17 +46,26 @@ class Reply(Coroutine[Any, Any, Answer]):
     """What a message is answered with: `await` it for the whole text, `async for` it for the text as it is written.
 
     Both as often as wanted, in any order, from any number of tasks: nothing is asked twice. It starts when it is first
-    awaited or iterated over. `run` has the events behind the text.
+    awaited or iterated over.
+
+    An agent's `chat` and a session's `send_async` make it. `abstractllm.providers.echo.Reply` is something else: an
+    answer that a scripted model is to give.
     """
 
     def __init__(self, run: Run[Any]) -> None:
-        self.run = run
+        self._run = run
         self._used = False
         self._awaiting: dict[asyncio.Task[Any] | None, Coroutine[Any, Any, Answer]] = {}  # by who drives it
 
+    @property
+    def run(self) -> Run[Any]:
+        """The run behind the text, for its events and its result; whoever takes it answers for its being read."""
+        self._used = True
+        return self._run
+
     async def _whole(self) -> Answer:
-        result = await self.run.wait()
-        return Answer(result, tuple([piece async for piece in self.run.text()]))
+        result = await self._run.wait()
+        return Answer(result, tuple([piece async for piece in self._run.text()]))
 
     def __await__(self) -> Generator[Any, Any, Answer]:
         self._used = True
@@ -64,13 +73,13 @@ class Reply(Coroutine[Any, Any, Answer]):
 
     async def __aiter__(self) -> AsyncIterator[str]:
         self._used = True
-        async for piece in self.run.text():
+        async for piece in self._run.text():
             yield piece
 
     def cancel(self) -> None:
         """End the run; what has arrived stays."""
         self._used = True
-        self.run.cancel()
+        self._run.cancel()
 
     # As a coroutine, for `asyncio.create_task` and task groups.
 

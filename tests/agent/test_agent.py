@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from abstractllm import InvalidParameterError
+from abstractllm import InvalidParameterError, Message
 from abstractllm.agent import Agent
+from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.echo import EchoProvider
 
-from .scripting import scripted
+from .scripting import call, scripted
 
 
 def add(a: int, b: int) -> int:
@@ -51,6 +52,34 @@ def test_a_run_needs_something_to_answer(prompt: Any) -> None:
     for ask in (agent.run, agent.stream):
         with pytest.raises(InvalidParameterError):
             ask(prompt)
+
+
+class NoCount(BaseProvider):
+    """A provider that cannot count tokens."""
+
+
+def test_a_number_of_tokens_is_refused_for_a_model_that_cannot_count_them() -> None:
+    with pytest.raises(InvalidParameterError, match="NoCount cannot count tokens") as caught:
+        Agent(NoCount(), trim=100)
+    assert caught.value.parameter == "trim"
+    with pytest.raises(InvalidParameterError, match="function"):
+        Agent(EchoProvider(), trim=100).with_llm(NoCount())
+    Agent(NoCount(), trim=lambda messages: messages[-1:])
+
+
+@pytest.mark.parametrize("prompt", [None, "go on"])
+@pytest.mark.parametrize("id", ["a", "other"])
+def test_approvals_of_calls_that_wait_for_none_are_refused_at_the_call(prompt: str | None, id: str) -> None:
+    agent, script = scripted("yes", tools=[add])
+    waiting = [Message("user", "go"), Message("assistant", tool_calls=(call("add", "a", a=1, b=2),))]
+    if (prompt, id) == (None, "a"):
+        assert agent.run(messages=waiting, approvals={id: True}).output == "yes"
+        return
+    for ask in (agent.run, agent.stream):
+        with pytest.raises(InvalidParameterError) as caught:
+            ask(prompt, messages=waiting, approvals={id: True})
+        assert caught.value.parameter == "approvals"
+    assert not script.requests
 
 
 def test_threads_share_an_agent() -> None:

@@ -250,7 +250,11 @@ async def test_tool_errors_end_the_run_where_that_is_asked_for(made: Any) -> Non
     ("made", "said", "cause"),
     [
         (call("broken"), "The tool 'broken' failed: KeyError: 'x'", KeyError),
-        (call("hangs"), "The tool 'hangs' failed: The tool had no result within 0.001 s and was given up.", TimeoutError),
+        (
+            call("hangs"),
+            "The tool 'hangs' failed: The tool had no result within 0.001 s and was given up.",
+            TimeoutError,
+        ),
         (call("gives_up"), "The tool 'gives_up' failed: TimeoutError: far away", TimeoutError),
         (call("unknown"), "The tool 'unknown' failed: There is no tool named 'unknown'", None),
     ],

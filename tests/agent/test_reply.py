@@ -111,6 +111,14 @@ async def test_a_reply_that_is_given_up_does_not_warn(recwarn: pytest.WarningsRe
     assert not recwarn.list
 
 
+async def test_a_reply_whose_run_is_read_does_not_warn(recwarn: pytest.WarningsRecorder) -> None:
+    assert (await scripted("hello")[0].chat("hi").run).text == "hello"
+    run = scripted("hello")[0].chat("hi").run
+    gc.collect()
+    assert not recwarn.list
+    assert (await run).text == "hello"
+
+
 async def test_an_answer_is_a_string_that_can_be_copied() -> None:
     answer = await scripted("one two")[0].chat("hi")
     for same in (copy.copy(answer), copy.deepcopy(answer), pickle.loads(pickle.dumps(answer))):

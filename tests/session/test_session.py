@@ -13,7 +13,6 @@ from abstractllm import (
     Message,
     Session,
     ToolContext,
-    UnsupportedFeatureError,
     UnsupportedOperationError,
     UnsupportedProviderError,
     create_llm,
@@ -347,10 +346,13 @@ async def test_the_model_that_ships_counts_its_own_tokens(mlx):
     assert len(session.messages) == 6
 
 
-def test_a_model_that_cannot_count_says_so():
-    session = Session(Held(), max_tokens=50)
-    with pytest.raises(UnsupportedFeatureError, match="count"):
-        session.send("Hi")
-    assert session.messages == ()
+def test_a_model_that_cannot_count_says_so_at_once():
+    with pytest.raises(InvalidParameterError, match="Held cannot count tokens") as caught:
+        Session(Held(), max_tokens=50)
+    assert caught.value.parameter == "trim"
+    counted = Session("echo", max_tokens=50)
+    with pytest.raises(InvalidParameterError, match="Held cannot count tokens"):
+        counted.send("Hi", llm=Held())
+    assert counted.send("Hi") == "Hi"
     own = Session(Held(), trim=lambda messages: messages[-1:])
     assert own.send("Hi") == "Well, then."
