@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_SIGNALS = 0.25
+"""Seconds after which a thread that waits looks whether Ctrl-C was pressed."""
+
 
 class Feed(Generic[T]):
     """Items that one writer adds; `end` says that there will be no more.
@@ -69,7 +72,8 @@ class Feed(Generic[T]):
     def wait_for_news(self, seen: int) -> None:
         """Do what `news` does, by blocking the calling thread.
 
-        No `threading.Event`: Ctrl-C at the wrong moment leaves its lock held, and the writer would hang in `set`.
+        No `threading.Event`: Ctrl-C at the wrong moment leaves its lock held, and the writer would hang in `set`. No
+        wait without an end: a Ctrl-C that comes just before a thread blocks is seen when it goes on, and not before.
         """
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
@@ -81,7 +85,8 @@ class Feed(Generic[T]):
             self._forget(wake)
             return
         try:
-            woken.get()
+            while not self._has_news(seen):
+                _wait(woken)
         finally:
             self._forget(wake)
 
@@ -113,6 +118,14 @@ class Feed(Generic[T]):
             if self.ended and seen == len(self.items):
                 return
             self.wait_for_news(seen)
+
+
+def _wait(woken: queue.SimpleQueue[None]) -> None:
+    """Return when there is something in the queue, or when it is time to look at signals."""
+    try:
+        woken.get(timeout=_SIGNALS)
+    except queue.Empty:
+        return
 
 
 def call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
