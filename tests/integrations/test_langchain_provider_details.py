@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 from langchain_core import exceptions as theirs
 from langchain_core.language_models.fake_chat_models import FakeListChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
+from pydantic import SecretStr
 
 from abstractllm import create_llm
 from abstractllm.errors import (
@@ -436,6 +440,33 @@ def test_a_name_is_for_init_chat_model():
     assert isinstance(caught.value.__cause__, ImportError)
     with pytest.raises(InvalidParameterError, match="does not become a chat model"):
         create_llm("langchain:no-such-maker:x")
+
+
+def test_what_a_name_is_made_with(monkeypatch):
+    """An integration's package, as LangChain finds it."""
+    made = []
+
+    class ChatGroq(AsyncModel):
+        model: str
+        api_key: SecretStr | None = None
+        max_retries: int = 2
+
+        def __init__(self, **fields):
+            made.append(fields)
+            super().__init__(**fields)
+
+    package = ModuleType("langchain_groq")
+    package.ChatGroq = ChatGroq
+    package.__spec__ = ModuleSpec("langchain_groq", None)
+    monkeypatch.setitem(sys.modules, "langchain_groq", package)
+    llm = create_llm("langchain:groq:llama-4?temperature=0.2", api_key="groq-0123", max_retries=5)
+    assert llm.generate("a").content == "So: a"
+    llm.set_config(temperature=0.3)  # no reason to make it again
+    llm.generate("b")
+    llm.set_config(model="groq:llama-5")
+    assert [(one["model"], one["max_retries"]) for one in made] == [("llama-4", 5), ("llama-5", 5)]
+    assert made[0]["api_key"].get_secret_value() == "groq-0123"
+    assert "groq-0123" not in repr(llm.get_config())
 
 
 def test_counting_is_the_models_own():

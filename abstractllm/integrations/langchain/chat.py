@@ -206,11 +206,9 @@ def _result(response: GenerateResponse, llm: AbstractLLMInterface) -> ChatResult
 
 
 def _chunk(
-    chunk: ChatGenerationChunk,
-    llm: AbstractLLMInterface,
-    delta: GenerateResponse,
-    stream: ResponseStream | AsyncResponseStream,
+    chunk: ChatGenerationChunk, llm: AbstractLLMInterface, delta: GenerateResponse, stream: object
 ) -> ChatGenerationChunk:
+    """Return the chunk of a delta; the last one tells what the answer cost. A plugin's stream may hold no answer."""
     if delta.finish_reason is not None:
         whole = stream.response if isinstance(stream, (ResponseStream, AsyncResponseStream)) else delta
         tell_cost(chunk.message, llm, whole)  # a plugin's stream may be a plain generator
