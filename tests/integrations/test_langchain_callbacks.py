@@ -44,7 +44,8 @@ async def test_streams_cost_as_whole_answers_do():
     """The price is of the provider's one table, in reais; flex is cheaper."""
     costs = CostTrackingCallback()
     with LoopbackServer([OK, OK, STREAM, STREAM]) as server:
-        await ask_all(ChatMaritaca(api_key=KEY, base_url=server.url, callbacks=[costs]))
+        async with ChatMaritaca(api_key=KEY, base_url=server.url, callbacks=[costs]) as model:
+            await ask_all(model)
     found = costs.get_summary()
     assert (found["call_count"], found["unpriced_calls"], found["currency"]) == (4, 0, "BRL")
     assert (found["total_input_tokens"], found["total_output_tokens"], found["total_tokens"]) == (4800, 1200, 6000)

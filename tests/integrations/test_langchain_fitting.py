@@ -161,10 +161,10 @@ async def test_a_prompt_for_maritaca_is_cut_to_the_limit_that_the_service_tells(
     listed = {"object": "list", "data": [{"id": "sabia-4", "object": "model", "context_length": 60}]}
     talk = [SystemMessage("Responda."), *[HumanMessage("palavra " * 20 + str(number)) for number in range(6)]]
     with LoopbackServer([reply(listed), OK, OK, STREAM, STREAM]) as server:
-        model = ChatMaritaca(model="sabia-4", api_key=KEY, base_url=server.url, auto_truncate=True)
-        with pytest.warns(ContextUsageWarning):
-            await ask_all(model, talk)
-        assert model.get_context_limit() == 60
+        async with ChatMaritaca(model="sabia-4", api_key=KEY, base_url=server.url, auto_truncate=True) as model:
+            with pytest.warns(ContextUsageWarning):
+                await ask_all(model, talk)
+            assert model.get_context_limit() == 60
     paths = [request.path for request in server.requests]
     assert [path.endswith("/models") for path in paths] == [True, False, False, False, False]
     for request in server.requests[1:]:

@@ -12,6 +12,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage, HumanMessage
 
+from abstractllm import Metrics, create_llm
 from abstractllm.errors import (
     ContextWindowExceededError,
     InvalidParameterError,
@@ -61,13 +62,28 @@ def service():
         server.__exit__(None, None, None)
 
 
+MADE = []
+"""The chat models of a test, which are closed at its end."""
+
+
+@pytest.fixture(autouse=True)
+async def _closing():
+    """Close them on their own loop."""
+    yield
+    for model in MADE:
+        await model.aclose()
+    MADE.clear()
+
+
 def maritaca(server, **fields):
-    return ChatMaritaca(api_key=KEY, base_url=server.url, **fields)
+    MADE.append(ChatMaritaca(api_key=KEY, base_url=server.url, **fields))
+    return MADE[-1]
 
 
 def quick(server):
     """Return a chat model that waits for nothing between its tries."""
-    return ChatAbstractLLM(Quick(base_url=server.url, api_key=KEY))
+    MADE.append(Quick(base_url=server.url, api_key=KEY))
+    return ChatAbstractLLM(MADE[-1])
 
 
 async def faces(model):
@@ -157,6 +173,15 @@ async def test_every_answer_tells_what_it_cost(service):
     async for one in model.astream("a"):
         streamed = one if streamed is None else streamed + one
     assert streamed.response_metadata["cost"] == {"amount": "0.00475", "currency": "BRL"}
+
+
+def test_costs_come_through_a_provider_that_asks_through_langchain(service):
+    metrics = Metrics()
+    with create_llm("langchain", model=maritaca(service(OK, STREAM))) as llm:
+        llm.observers.append(metrics)
+        llm.generate("a")
+        list(llm.generate("a", stream=True))
+    assert [one.cost.amount for one in metrics.requests] == [Decimal("0.00825"), Decimal("0.00475")]
 
 
 def test_an_estimate_is_by_the_one_table_and_counts_tools():

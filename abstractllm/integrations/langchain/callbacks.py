@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
 from abstractllm.integrations.langchain.latency import KEPT, CountingCallback, LatencyTrackingCallback, Token
-from abstractllm.integrations.langchain.spending import COST
+from abstractllm.integrations.langchain.spending import told_cost
 from abstractllm.observing.pricing import PriceLike, to_price
 from abstractllm.prices import Cost
 from abstractllm.types import Usage
@@ -85,7 +85,7 @@ class CostTrackingCallback(CountingCallback):
         told = messages[0].response_metadata
         model = told.get("model_name") or told.get("model")
         price = self._prices.get(str(model))
-        cost = _told_cost(told) if price is None else price.cost(Usage(prompt, made, cached_tokens=cached))
+        cost = told_cost(told) if price is None else price.cost(Usage(prompt, made, cached_tokens=cached))
         return CostRecord(run_id, model, prompt, made, cost if counts else None)
 
     def _add(self, record: CostRecord) -> None:
@@ -166,8 +166,3 @@ def _from_cache(message: AIMessage) -> bool:
     """Whether LangChain has taken a message from its cache; it writes a cost of nothing into the usage of those."""
     usage: Mapping[str, Any] = dict(message.usage_metadata or {})
     return usage.get("total_cost") == 0
-
-
-def _told_cost(metadata: Mapping[str, Any]) -> Cost | None:
-    told = metadata.get(COST)
-    return Cost(Decimal(told["amount"]), told["currency"]) if isinstance(told, Mapping) else None

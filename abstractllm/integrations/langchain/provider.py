@@ -7,6 +7,7 @@ from contextlib import aclosing, closing
 from typing import Any, ClassVar
 
 from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage
 from pydantic import SecretStr
 
 from abstractllm.aio import iterate_in_thread
@@ -24,9 +25,11 @@ from abstractllm.integrations.langchain.counting import count_of
 from abstractllm.integrations.langchain.faults import told_to_us
 from abstractllm.integrations.langchain.incoming import AnswerReader
 from abstractllm.integrations.langchain.outgoing import from_messages, from_tool
+from abstractllm.integrations.langchain.spending import told_cost
 from abstractllm.integrations.langchain.traits import PARAMETERS, Traits, capabilities_of, model_name, traits_of
 from abstractllm.interface import MessageLike, ToolLike
 from abstractllm.messages import to_messages
+from abstractllm.prices import Cost
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.call import Call
 from abstractllm.tools import to_tool_definitions
@@ -72,6 +75,10 @@ class LangChainProvider(BaseProvider):
         definitions = [from_tool(tool) for tool in to_tool_definitions(tools or ())]
         with told_to_us():
             return count_of(self._model(), from_messages(turns), definitions)
+
+    def known_cost(self, answer: GenerateResponse) -> Cost | None:
+        """Return what our own chat models say that an answer cost; None for any other."""
+        return told_cost(answer.raw_response.response_metadata) if isinstance(answer.raw_response, AIMessage) else None
 
     # Configuration.
 

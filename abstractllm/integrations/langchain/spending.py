@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
@@ -108,3 +108,9 @@ def tell_cost(message: BaseMessage, llm: AbstractLLMInterface, answer: GenerateR
     found = known_cost(llm, answer) if isinstance(message, AIMessage) and answer.usage is not None else None
     if found is not None:
         message.response_metadata[COST] = {"amount": str(found.amount), "currency": found.currency}
+
+
+def told_cost(metadata: Mapping[str, Any]) -> Cost | None:
+    """Return the cost that `tell_cost` has put into the metadata of a message, None where there is none."""
+    told = metadata.get(COST)
+    return Cost(Decimal(told["amount"]), told["currency"]) if isinstance(told, Mapping) else None
