@@ -68,13 +68,17 @@ class Agent(Generic[D, O]):
         `llm` is a model or a config string for `create_llm`; a model made here is closed with the agent. `tools` are
         those of `abstractllm.tools.Tool.of`. `instructions` is the system prompt, or a function, sync or async, that
         makes it of a run's `deps`. `output` is what the last answer shall be: `str`, or whatever a `response_format`
-        may be; an answer that does not fit is asked for again at most `retries` times.
+        may be; an answer that does not fit is asked for again at most `retries` times. With tools the model answers
+        freely first; where that does not have the form, it is asked for in the form alone, which is no retry yet.
 
         `tool_timeout` is how many seconds a tool may take that does not say so itself. What a tool raises, and calls
-        that cannot be made, are told the model, or end the run with ToolError with `on_tool_error="raise"`; a ToolRetry,
-        and a call that is denied, are told the model in any case. `approve` decides about calls of tools that need `approval`; without it the run stops there. `trim` is how many tokens a
-        prompt may have, or a function from the history to what the model is shown of it; the history itself stays
-        whole. `observers` are told of everything. `params` go with each request, such as `temperature`.
+        that cannot be made, are told the model, or end the run with ToolError with `on_tool_error="raise"`; a
+        ToolRetry, and a call that is denied, are told the model in any case. `approve` decides about calls of tools
+        that need `approval`; without it the run stops there.
+
+        `trim` is how many tokens a prompt may have, or a function from the history to what the model is shown of it;
+        the history itself stays whole. `observers` are told of everything. `params` go with each request, such as
+        `temperature`.
 
         Raises InvalidParameterError for what cannot be right.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,13 @@ from abstractllm.agent.result import Result, Stop
 from abstractllm.errors import OutputValidationError, RunLimitError
 from abstractllm.history import in_order, unanswered
 from abstractllm.types import GenerateResponse, Message, ToolCall, Usage
+
+_IN_FORM = "Please give the whole answer once more, in the right form."
+"""Small models take values from what they were told last, so that there is nothing in here to take.
+
+After this sentence the model that ships had the right values in 13 of 14 answers; after others of the same meaning, in
+as few as 1.
+"""
 
 
 class Turns:
@@ -153,17 +161,25 @@ class Turns:
             try:
                 self._output = form.parse(response.content)
             except OutputValidationError as error:
-                self._ask_again(OutputValidationError(error.message, response=response, provider=error.provider))
+                self._ask_for_form(OutputValidationError(error.message, response=response, provider=error.provider))
                 return
         self.stop = "end"
 
+    def _ask_for_form(self, error: OutputValidationError) -> None:
+        """Have the next answer be nothing but the form; one that could also have been calls was no try at it."""
+        if self._formed_only or not self._plan.tools:
+            self._ask_again(error)
+            return
+        self._formed_only = True
+        self._messages.append(Message("user", _IN_FORM))
+
     def _ask_again(self, error: OutputValidationError) -> None:
-        """Have the next answer be nothing but the form, or raise the error where there shall be none."""
+        """Ask for the form once more, or raise the error where there shall be no other try."""
         if error.response is None or not self._attempts_left:
             raise error
         self._attempts_left -= 1
         self._formed_only = True
-        self._messages.append(Message("user", f"{error.message}\nWrite the whole answer again, in that form alone."))
+        self._messages.append(Message("user", f"{_problem(error)}\n{_IN_FORM}"))
 
     # Calls.
 
@@ -280,6 +296,15 @@ class Turns:
             pending=self._pending,
             run_id=self._run_id,
         )
+
+
+def _problem(error: OutputValidationError) -> str:
+    """Return what is wrong with an answer: what does not fit, but no parser's words about what is no JSON."""
+    try:
+        json.loads("" if error.response is None else error.response.content)
+    except (ValueError, RecursionError):
+        return "The answer is no JSON."
+    return error.message
 
 
 def _denied(reason: bool | str) -> ToolOutcome:

@@ -23,7 +23,7 @@ from abstractllm.types import FinishReason, GenerateRequest, GenerateResponse, M
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One scripted answer of the `echo` provider; `abstractllm.Reply` is something else, what an agent's `chat` returns.
+    """One scripted answer; not `abstractllm.Reply`, which is what an agent's `chat` returns.
 
     `content` is sent in pieces of `chunk` characters (whole words when None), with `delay` seconds before each.
     `error` is raised after `error_after` pieces.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -57,6 +58,24 @@ async def test_a_tool_is_really_called_and_streamed(llm: Any) -> None:
     assert contents(result)[0].startswith("sunny in ")
     assert result.stop == "end"
     check_paired(result)
+
+
+@dataclass
+class Weather:
+    """The weather somewhere."""
+
+    city: str
+    degrees: int
+
+
+@pytest.mark.parametrize("city", ["Paris", "Oslo", "Lima"])
+async def test_after_tools_the_answer_gets_its_form_without_a_retry(llm: Any, city: str) -> None:
+    def get_weather(city: str) -> str:
+        """Get the weather in a city."""
+        return "sunny, 21 degrees"
+
+    result = await Agent(llm, tools=[get_weather], output=Weather, retries=0).arun(f"What is the weather in {city}?")
+    assert (result.output, result.turns) == (Weather(city, 21), 3)
 
 
 async def test_fifty_runs_at_once_share_the_batch(llm: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,15 +64,24 @@ async def test_an_answer_that_never_has_its_form_is_an_error(tools: list[Any], r
         await agent.arun("where?")
     assert caught.value.response is not None
     assert caught.value.response.content == BAD
-    assert len(script.requests) == retries + 1
+    assert len(script.requests) == retries + 1 + bool(tools)
 
 
 async def test_with_tools_the_form_is_asked_for_alone_when_the_answer_has_none() -> None:
-    agent, script = scripted(calls(call("add", a=1, b=2)), BAD, GOOD, output=Point, tools=[add])
+    agent, script = scripted(calls(call("add", a=1, b=2)), BAD, GOOD, output=Point, tools=[add], retries=0)
     result = await agent.arun("where?")
     assert (result.output, contents(result)) == (Point(1, 2), ["3"])
     assert [bool(one.tools) for one in script.requests] == [True, True, False]
     assert [one.response_format is not None for one in script.requests] == [False, False, True]
+
+
+async def test_what_asks_for_the_form_has_no_parsers_words_but_says_what_does_not_fit() -> None:
+    agent, script = scripted("here", BAD, '{"x": 1}', GOOD, output=Point, tools=[add], retries=2)
+    assert (await agent.arun("where?")).output == Point(1, 2)
+    asked = [one.messages[-1].text for one in script.requests[1:]]
+    plain = "Please give the whole answer once more, in the right form."
+    assert asked[:2] == [plain, f"The answer is no JSON.\n{plain}"]
+    assert asked[2].splitlines()[1:] == ["- y: Field required", plain]
 
 
 async def test_at_a_limit_an_answer_without_its_form_is_none() -> None:
