@@ -25,7 +25,10 @@ _FORMAT = 1
 class Result(Generic[O]):
     """What a run came to.
 
-    `output` is the last answer, in the type that the agent was given; None where the run stopped before there was one.
+    `output` is the last answer, in the type that the agent was given, or the value of a tool's StopRun. Where the run
+    stopped before there was one, it is None; for an agent whose output is text, what the model had said last, which may
+    be cut off or "".
+
     `text` is everything that the model said, its turns parted by a blank line. `messages` is the whole conversation, in
     which every call has its result but those in `pending`, and `new_messages` what the run added, the prompt included.
     `usage` is summed over all turns, `turns` counts the model's answers.

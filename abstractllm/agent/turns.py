@@ -31,7 +31,8 @@ as few as 1.
 class Turns:
     """One run's state. `run` takes turns until there is a reason to stop; `result` may be asked for at any time.
 
-    `tell` is told of every event. Without `stream` the model's answers are asked for whole.
+    `tell` is told of every event. Without `stream` the model's answers are asked for whole, but where the run has a
+    limit of seconds, at which what had arrived shall stay.
     """
 
     def __init__(self, plan: Plan, task: Task, run_id: str, tell: Callable[[Event], None], *, stream: bool) -> None:
@@ -39,7 +40,7 @@ class Turns:
         self._task = task
         self._run_id = run_id
         self._tell = tell
-        self._asking = Asking(plan, task.deps, tell, stream=stream)
+        self._asking = Asking(plan, task.deps, tell, stream=stream or plan.limits.seconds is not None)
         self._executor = Executor(
             plan.tools,
             timeout=plan.tool_timeout,
@@ -274,8 +275,8 @@ class Turns:
             return
         unmade = Ends(response.tool_calls)
         self._put_results(unmade, ())
-        if self._plan.form is None or response.parsed is not None:
-            self._output = response.content if self._plan.form is None else response.parsed
+        if self._plan.form is not None:
+            self._output = response.parsed
         self._tell(TurnFinished(self._turns, response))
 
     def _reach_limit(self, limit: str) -> None:
@@ -286,7 +287,7 @@ class Turns:
     def result(self, stop: Stop | None = None) -> Result[Any]:
         """Return what the run has come to by now."""
         return Result(
-            output=self._output if self._output is not None or self._plan.form is not None else "",
+            output=self._last_said() if self._output is None and self._plan.form is None else self._output,
             text="\n\n".join(self._texts),
             messages=tuple(self._messages),
             new_messages=tuple(one for one in self._messages if id(one) not in self._known),
@@ -296,6 +297,10 @@ class Turns:
             pending=self._pending,
             run_id=self._run_id,
         )
+
+    def _last_said(self) -> str:
+        """Return the output of a run whose output is text and that had no answer without calls."""
+        return self._texts[-1] if self._texts and self.stop != "stopped" else ""
 
 
 def _problem(error: OutputValidationError) -> str:

@@ -62,15 +62,16 @@ async def test_a_run_that_never_began_comes_back_too() -> None:
     assert again(await run) == await run
 
 
-async def test_what_was_cut_off_is_no_output() -> None:
+@pytest.mark.parametrize(("output", "text"), [(str, "Let me see."), (Point, None)])
+async def test_where_a_run_is_cut_off_its_text_is_the_output_and_a_form_is_none(output: Any, text: str | None) -> None:
     async def hang() -> None:
         run.cancel()
 
-    agent, _ = scripted(calls(call("hang"), text="Let me see."), "never", tools=[hang])
+    agent, _ = scripted(calls(call("hang"), text="Let me see."), "never", tools=[hang], output=output)
     run = agent.stream("go")
     result = await run
-    assert (result.stop, result.output, result.text) == ("cancelled", "", "Let me see.")
-    assert again(result) == result
+    assert (result.stop, result.output, result.text) == ("cancelled", text, "Let me see.")
+    assert again(result, output) == result
 
 
 @pytest.mark.parametrize(

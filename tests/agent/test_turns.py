@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from abstractllm import InvalidParameterError, Message, OutputValidationError, RunLimitError, ToolCall
+from abstractllm import GenerateResponse, InvalidParameterError, Message, OutputValidationError, RunLimitError, ToolCall
 from abstractllm.agent import Agent, Limits, Result, ToolFinished, execution
 from abstractllm.history import NOT_EXECUTED, paired
+from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.echo import EchoProvider, Reply
 from abstractllm.tools import StopRun, tool
 
@@ -304,7 +306,7 @@ def adding(request: Any) -> Reply | str:
         (Limits(turns=3), 4, 3, "the end"),
         (Limits(turns=None, tool_calls=2), 4, 2, "the end"),
         (Limits(tool_calls=0), 2, 0, "the end"),
-        (Limits(turns=None, tokens=1), 1, 1, ""),
+        (Limits(turns=None, tokens=1), 1, 1, "a b"),
         (Limits(turns=None, tokens=10**3, tool_calls=4), 6, 4, "the end"),
     ],
 )
@@ -339,6 +341,23 @@ async def test_a_run_has_so_many_seconds(on_limit: Any) -> None:
         result = await run
         assert (result.stop, contents(result)) == ("limit", [execution.CANCELLED])
     assert paired(run.messages) == run.messages
+
+
+class Stalls(BaseProvider):
+    """A model that never comes to the end of its answer."""
+
+    async def _astream(self, request: Any, call: Any) -> AsyncGenerator[GenerateResponse, None]:
+        yield GenerateResponse("one ")
+        yield GenerateResponse("two ")
+        await asyncio.Event().wait()
+
+
+async def test_an_awaited_run_keeps_what_had_arrived_when_its_seconds_are_over() -> None:
+    result = await Agent(Stalls(), limits=Limits(seconds=0.1)).arun("go")
+    assert (result.stop, result.output, result.text) == ("limit", "one two ", "one two ")
+    assert [one.text for one in result.messages] == ["go", "one two "]
+    formed = await Agent(Stalls(), limits=Limits(seconds=0.1), tools=[add], output=Point).arun("go")
+    assert (formed.stop, formed.output, formed.text) == ("limit", None, "one two ")
 
 
 async def test_calls_over_the_limit_are_refused_in_the_same_turn() -> None:
