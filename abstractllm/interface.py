@@ -195,6 +195,11 @@ class AbstractLLMInterface(ABC):
         """Return what the model can do: True, False, or None where it is not known; no weights are loaded."""
         return {ModelCapability.STREAMING: True, ModelCapability.ASYNC: True}
 
+    def model_name(self) -> str | None:
+        """Return the model that a request gets which names none, as `response.model` has it; None where unknown."""
+        name = self.get_param("model")
+        return None if name is None else str(name)
+
     def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[ToolLike] | None = None) -> int:
         """Return how many tokens a conversation takes as a prompt, template and tools included."""
         raise UnsupportedFeatureError("count_tokens", f"{type(self).__name__} cannot count tokens.")

@@ -55,7 +55,7 @@ class Run(Generic[O]):
     def __init__(self, plan: Plan, occasion: Occasion, known: Task | None = None) -> None:
         """Make a run that has not begun; `known` is what is known of its task before that."""
         provider = getattr(plan.llm, "name", type(plan.llm).__name__)
-        self.info = RunInfo(uuid.uuid4().hex, plan.name, provider, plan.llm.get_param("model"))
+        self.info = RunInfo(uuid.uuid4().hex, plan.name, provider, plan.llm.model_name())
         self._plan = plan
         self._occasion = occasion
         self._known = known

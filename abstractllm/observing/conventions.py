@@ -77,9 +77,9 @@ def operation(name: str, provider: str, model: str | None) -> Attributes:
     return found
 
 
-def of_request(provider: str, request: GenerateRequest) -> Attributes:
+def of_request(provider: str, model: str | None, request: GenerateRequest) -> Attributes:
     """Return what is known of a request when it starts, without its content."""
-    found = operation(CHAT, provider, request.model)
+    found = operation(CHAT, provider, model)
     for name, attribute in _REQUEST.items():
         value = getattr(request, name)
         if value is not None:

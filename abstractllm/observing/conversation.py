@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 _current: ContextVar[str | None] = ContextVar("abstractllm_conversation", default=None)
@@ -16,7 +16,8 @@ def conversation(id: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _current.reset(token)
+        with suppress(ValueError):  # left in another context: the one it was set in is gone
+            _current.reset(token)
 
 
 def conversation_id() -> str | None:

@@ -74,7 +74,7 @@ class Metrics:
     def _request_ended(self, event: GenerationEvent) -> None:
         request, response, error = event.request, event.response, event.error
         usage = None if response is None else response.usage
-        model = request.model or (response and response.model) or ""
+        model = event.model or (response and response.model) or ""
         record = RequestRecord(
             event.provider,
             model,

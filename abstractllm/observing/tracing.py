@@ -76,8 +76,8 @@ class Tracing:
     # Requests. Their ends may be told in any context, so nothing is attached to the one of their start.
 
     def _chat_started(self, event: GenerationEvent) -> None:
-        attributes = names.of_request(event.provider, event.request)
-        span = self._spans.start(_named(names.CHAT, event.request.model), attributes, client=True)
+        attributes = names.of_request(event.provider, event.model, event.request)
+        span = self._spans.start(_named(names.CHAT, event.model), attributes, client=True)
         if self._capture and span.is_recording():
             span.set_attribute(names.INPUT_MESSAGES, content.messages_json(event.request.messages))
             if event.request.tools:

@@ -438,6 +438,6 @@ class BaseProvider(AbstractLLMInterface):
 
         In there `_check_open` comes first: either `close` finds the call that was added, or the request is refused.
         """
-        run = Run(self.name, request, accumulator, self.observers, self._calls, self.known_cost)
+        run = Run(self.name, request, accumulator, self.observers, self._calls, self.known_cost, self.model_name)
         line.place = run.call
         return run

@@ -52,7 +52,7 @@ class GenerationEvent:
     A request starts when its files have been read and it has been checked; one that fails before is not told of.
     `response` is what had arrived by then, `seconds` the time since the start. `request` is the same object in the
     event that tells of the start and in the one that tells of the end. `known_cost` says what a response cost, None
-    where the provider knows no price for it.
+    where the provider knows no price for it. `default_model` is the model of a request that names none.
     """
 
     kind: EventKind
@@ -62,6 +62,12 @@ class GenerationEvent:
     error: BaseException | None = None
     seconds: float = 0.0
     known_cost: KnownCost = field(default=no_known_cost, repr=False, compare=False)
+    default_model: str | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The name of the model that is asked, None where it is not known."""
+        return self.request.model or self.default_model
 
 
 Observer = Callable[[GenerationEvent], None]
@@ -82,6 +88,7 @@ class Run:
         observers: list[Observer],
         running: set[Call],
         known_cost: KnownCost = no_known_cost,
+        default_model: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.call = Call(request.timeout)
         self._running = running
@@ -90,6 +97,7 @@ class Run:
         self._accumulator = accumulator
         self._observers = observers
         self._known_cost = known_cost
+        self._default_model = default_model
         self._tool_calls = 0
         self._has_started = False
         self._texts: dict[int, str] = {}  # of each choice, where its form matters
@@ -220,7 +228,8 @@ class Run:
             return
         response = None if kind == "started" else self._accumulator.response
         seconds = time.monotonic() - self.call.started
-        event = GenerationEvent(kind, self._provider, self.request, response, error, seconds, self._known_cost)
+        known = (self._known_cost, self._default_model())
+        event = GenerationEvent(kind, self._provider, self.request, response, error, seconds, *known)
         for observer in list(self._observers):
             try:
                 observer(event)

@@ -151,7 +151,7 @@ class Session:
         approvals: Mapping[str, bool | str] | None = None,
     ) -> Run[Any]:
         """Return the run of a turn, for its events; it starts when it is read and the turns before it have ended."""
-        turn = Turn(self._turnstile, self._past, self._keep, prompt, files, deps, approvals)
+        turn = Turn(self.id, self._turnstile, self._past, self._keep, prompt, files, deps, approvals)
         return self._agent_for(llm).run_on(turn)
 
     @property

@@ -11,9 +11,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from abstractllm import Metrics, Tracing, create_llm
+from abstractllm import Metrics, Session, Tracing, create_llm
 from abstractllm.agent import Agent
 from abstractllm.errors import GenerationError
+from abstractllm.observing.conversation import conversation_id
 from abstractllm.providers.echo import Reply
 from abstractllm.types import ToolCall
 
@@ -133,3 +134,52 @@ async def test_runs_at_once_have_trees_of_their_own():
         traces.setdefault(span.context.trace_id, []).append(span)
     assert [tree(found) for found in traces.values()] == [WHOLE] * 5
     assert watched.metrics.summary().runs.turns == 10
+
+
+async def test_all_that_happens_in_a_session_is_of_one_conversation():
+    def told():
+        """The ids; spans of tools have none by the conventions, and hang from those that have one."""
+        return [span.attributes.get("gen_ai.conversation.id") for span in watched.spans if "tool" not in span.name]
+
+    watched = Watched([Reply(tool_calls=ADDED[:2]), "Done.", Reply(error=GenerationError("no")), "Again.", "Bye."])
+    first, other = Session(watched.agent, id="support-7"), Session(watched.agent)
+    await first.send_async("Go")
+    assert told() == ["support-7"] * 5  # a run, two answers, and what two tools ask of a model
+    with pytest.raises(GenerationError):
+        await first.send_async("Go")
+    assert conversation_id() is None
+    await asyncio.to_thread(other.send, "Go")
+    await watched.agent.arun("Go")
+    assert told()[5:] == ["support-7"] * 2 + [other.id] * 2 + [None] * 2
+
+
+async def test_turns_at_once_are_each_of_their_own_conversation():
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    agent = Agent(create_llm("echo"), observers=[Tracing(provider, capture_content=True)])
+    sessions = [Session(agent, id=str(number)) for number in range(5)]
+    await asyncio.gather(*(one.send_async("Hello") for one in sessions for _ in range(2)))
+    assert sorted(span.attributes["gen_ai.conversation.id"] for span in exporter.get_finished_spans()) == sorted(
+        "0011223344"
+    )
+
+
+async def test_the_model_that_ships_has_a_name_for_observers():
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    metrics, seen = Metrics(), []
+    with create_llm("mlx", max_tokens=3) as llm:
+        llm.observers += [metrics, Tracing(provider)]
+        response = await llm.generate_async("Hello")
+        run = Agent(llm, observers=[metrics, lambda info, _: seen.append(info.model)]).stream("Hello")
+        await run
+    assert {run.info.model, *seen} == {response.model} == {"embedded"}
+    assert {span.name for span in exporter.get_finished_spans()} == {"chat embedded"}
+    assert exporter.get_finished_spans()[0].attributes["gen_ai.request.model"] == "embedded"
+    assert {one.model for one in (*metrics.requests, *metrics.runs)} == {"embedded"}
+
+
+@pytest.mark.parametrize(("spec", "name"), [("echo:parrot", "parrot"), ("openai:gpt-5", "gpt-5"), ("openai", None)])
+def test_a_provider_says_the_name_of_its_model(spec, name):
+    with create_llm(spec) as provider:
+        assert provider.model_name() == name

@@ -34,7 +34,7 @@ from abstractllm.providers.local.hub import (
     read_template,
     remove,
 )
-from abstractllm.providers.local.preparing import MAX_TOKENS, prepare
+from abstractllm.providers.local.preparing import MAX_TOKENS, name_of, prepare
 from abstractllm.providers.local.tokenizer import no_template
 from abstractllm.text.markers import call_format
 from abstractllm.types import GenerateRequest, GenerateResponse, Message
@@ -85,6 +85,10 @@ class HuggingFaceProvider(BaseProvider):
         if path is not None:
             self._known = model, capabilities
         return capabilities
+
+    def model_name(self) -> str:
+        """Return the model that a request gets which names none; for the one that ships, the name of its folder."""
+        return name_of(self.get_param("model"))
 
     def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[ToolLike] | None = None) -> int:
         """Return the tokens of the prompt, template and tools included; loads the model if it is not loaded."""

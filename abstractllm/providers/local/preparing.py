@@ -58,13 +58,18 @@ def prepare(model: Conversant, request: GenerateRequest) -> list[Prepared]:
         reader=model.tokenizer.reader(request, prompt),
         constraint=constraint_for(request, prompt, model.tokenizer, model.constraints),
         token_bytes=model.tokenizer.token_bytes,
-        model=request.model or embedded.PATH.name,
+        model=name_of(request.model),
         stream=request.stream,
         priority=request.priority,
         exact=request.deterministic,
     )
     others = (_alternative(first, model, request, prompt, choice) for choice in range(1, request.n))
     return [first, *others]
+
+
+def name_of(model: str | None) -> str:
+    """Return the name of a model as answers have it; None is the model that ships."""
+    return model or embedded.PATH.name
 
 
 def _check_bias(bias: Mapping[int, float], vocabulary: int) -> None:

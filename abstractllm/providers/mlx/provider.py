@@ -32,7 +32,7 @@ from abstractllm.providers.local.hub import (
     read_template,
     remove,
 )
-from abstractllm.providers.local.preparing import MAX_TOKENS, prepare
+from abstractllm.providers.local.preparing import MAX_TOKENS, name_of, prepare
 from abstractllm.providers.local.tokenizer import no_template
 from abstractllm.providers.mlx.backend import check_installed, import_mlx, load_blas, on_cpu, version
 from abstractllm.providers.mlx.delivery import LoopSink, SharedSink, ThreadSink
@@ -94,6 +94,10 @@ class MLXProvider(BaseProvider):
         if here == folders:
             self._known = key, capabilities
         return capabilities
+
+    def model_name(self) -> str:
+        """Return the model that a request gets which names none; for the one that ships, the name of its folder."""
+        return name_of(self.get_param("model"))
 
     def count_tokens(self, messages: str | Sequence[MessageLike], tools: Sequence[ToolLike] | None = None) -> int:
         """Return the tokens of the prompt, template and tools included; loads the model if it is not loaded."""
