@@ -6,11 +6,13 @@ One that fails, hangs or is refused leaves the others alone. Knows no model and 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import functools
 import inspect
 import math
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,7 +211,7 @@ async def _in_time(function: Callable[[], Any], is_async: bool, limit: float | N
     if work.cancelled():
         raise RuntimeError("The tool cancelled itself.")
     value = work.result()
-    if inspect.isawaitable(value):  # a plain function that returns a coroutine
+    if inspect.isawaitable(value) and not isinstance(value, str):  # a coroutine, or a Reply, but not an Answer
         return await _in_time(functools.partial(_awaited, value), True, limit, over)
     return value
 
@@ -218,23 +220,29 @@ def _begin(function: Callable[[], Any], is_async: bool) -> asyncio.Future[Any]:
     if is_async:
         return asyncio.ensure_future(_without_exit(function))
     context = contextvars.copy_context()
-    return asyncio.wrap_future(_threads(os.getpid()).submit(context.run, _without_stop_iteration, function))
+    return asyncio.wrap_future(_threads(os.getpid()).submit(context.run, _without_signs, function))
 
 
-def _without_stop_iteration(function: Callable[[], Any]) -> Any:
-    """Call a function; a StopIteration, which no future can hold, becomes a RuntimeError, and so does a SystemExit."""
+_SIGNS = (StopIteration, SystemExit, KeyboardInterrupt, asyncio.CancelledError, concurrent.futures.CancelledError)
+"""Exceptions that mean something else to futures and event loops than that a tool failed."""
+
+
+def _without_signs(function: Callable[[], Any]) -> Any:
+    """Call a function in a thread that is not the main one, where Ctrl-C never arrives; `_SIGNS` are RuntimeErrors."""
     try:
         return function()
-    except (StopIteration, SystemExit) as error:
+    except _SIGNS as error:
         raise RuntimeError(f"The tool raised {type(error).__name__}.") from error
 
 
 async def _without_exit(function: Callable[[], Awaitable[Any]]) -> Any:
-    """Call a function and await it; a SystemExit, which would end the event loop, becomes a RuntimeError."""
+    """Call a function and await it; what would end the event loop becomes a RuntimeError, but for a real Ctrl-C."""
     try:
         return await function()
-    except SystemExit as error:
-        raise RuntimeError("The tool raised SystemExit.") from error
+    except (SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        raise RuntimeError(f"The tool raised {type(error).__name__}.") from error
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:

@@ -15,7 +15,7 @@ def to_content(value: object) -> str | tuple[Part, ...]:
     mappings, sequences, dataclasses, pydantic models, dates. Raises InvalidParameterError for what has no JSON.
     """
     if isinstance(value, str):
-        return value
+        return str.__str__(value)  # plain also of a subclass, such as the answer of another agent
     if isinstance(value, Part):
         return (value,)
     if isinstance(value, (list, tuple)) and value and all(isinstance(one, Part) for one in value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import logging
 import sys
@@ -394,13 +395,66 @@ async def cancels_itself() -> None:
     raise asyncio.CancelledError
 
 
-@pytest.mark.parametrize("function", [exits, async_exits, stops_iteration, cancels_itself])
-def test_a_tool_ends_neither_the_process_nor_the_event_loop(function: Any) -> None:
-    agent, _ = scripted(calls(call(function.__name__)), "done", tools=[function])
-    result = agent.run("go")
+def interrupts() -> None:
+    """Raise what Ctrl-C raises."""
+    raise KeyboardInterrupt
+
+
+async def async_interrupts() -> None:
+    """Raise what Ctrl-C raises."""
+    raise KeyboardInterrupt
+
+
+def waits_for_what_was_cancelled() -> None:
+    """Raise what a future of threads raises, which asyncio takes for its own."""
+    raise concurrent.futures.CancelledError
+
+
+def is_cancelled_itself() -> None:
+    """Raise what ends a task, where there is none."""
+    raise asyncio.CancelledError
+
+
+ODD = [
+    *(exits, async_exits, stops_iteration, cancels_itself, interrupts, async_interrupts),
+    *(waits_for_what_was_cancelled, is_cancelled_itself),
+]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("function", ODD)
+def test_a_tool_ends_neither_the_process_nor_the_event_loop(function: Any, beside: bool) -> None:
+    def other() -> str:
+        return "fine"
+
+    made = calls(call(function.__name__), *([call("other")] if beside else []))
+    result = scripted(made, "done", tools=[function, other])[0].run("go")
     assert result.output == "done"
     assert contents(result)[0].startswith("Error: RuntimeError: The tool ")
+    assert contents(result)[1:] == ["fine"] * beside
     assert Agent(EchoProvider()).run("still there").output == "still there"
+
+
+def test_ctrl_c_that_arrives_in_an_async_tool_ends_the_run() -> None:
+    agent, _ = scripted(calls(call("async_interrupts")), "done", tools=[async_interrupts])
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(agent.arun("go"))
+    finally:
+        loop.close()
+
+
+def test_the_answer_of_another_agent_is_the_value_of_a_tool_as_it_is() -> None:
+    other = Agent(EchoProvider())
+
+    async def ask(question: str) -> str:
+        return await other.chat(question)
+
+    made = calls(call("ask", question="one"), call("chat", prompt="two"))
+    result = scripted(made, "done", tools=[ask, other.chat])[0].run("go")
+    assert contents(result) == ["one", "two"]
+    assert {type(one) for one in contents(result)} == {str}
 
 
 async def test_starts_and_ends_of_calls_are_told_once_each() -> None:
