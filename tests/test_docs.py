@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import logging
 import os
@@ -100,6 +101,12 @@ def name_of(path: Path) -> str:
     return path.name
 
 
+def need_libraries(path: Path) -> None:
+    """Skip the test of a page or an example whose framework is not installed, which the usual run has."""
+    if path.stem.startswith("langchain"):
+        pytest.importorskip("langchain")
+
+
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
@@ -124,6 +131,7 @@ def _logging_as_before():
 @every_page
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """The blocks of a page run in order in one namespace; classes of provider tests in it are run too."""
+    need_libraries(page)
     module = ModuleType(f"page_{re.sub(r'[^a-z]', '_', page.stem.lower())}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.chdir(tmp_path)
@@ -157,6 +165,7 @@ def test_toml_blocks_are_toml(page):
 @pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
 def test_examples_run(example, tmp_path):
     """An example is a program: it ends by itself, without error, and says something."""
+    need_libraries(example)
     done = subprocess.run(
         [sys.executable, "-W", "error", str(example)],
         input="Hello.\nWho are you?\n",
@@ -174,6 +183,53 @@ def test_examples_run(example, tmp_path):
 def test_every_example_is_linked():
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [example.name for example in EXAMPLES if f"examples/{example.name}" not in pages] == []
+
+
+# Translations.
+
+
+class Wordless(ast.NodeTransformer):
+    """Takes the texts out of code, which a translation may change."""
+
+    def visit_Constant(self, node):
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node):
+        return ast.JoinedStr([self.visit(part) for part in node.values if not isinstance(part, ast.Constant)])
+
+
+def shape(block: Block) -> str:
+    """Return what a block of a translated page has in common with that of the original."""
+    return ast.dump(Wordless().visit(ast.parse(block.text))) if block.info[:1] == ("python",) else block.text
+
+
+def outline(page: Path) -> list[str]:
+    """Return the levels of a page's headings and a mark for each row of its tables, in order."""
+    return re.findall(r"^#+|^\|(?=[^\n]*\|$)", prose_of(page), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.pt.md")), ids=name_of)
+def test_translations_have_the_same_code_and_outline(page):
+    original = page.with_name(page.name.replace(".pt.md", ".md"))
+    assert outline(page) == outline(original)
+    blocks, theirs = (split(one.read_text(encoding="utf-8"))[0] for one in (page, original))
+    assert [block.info for block in blocks] == [block.info for block in theirs]
+    for block, other in zip(blocks, theirs, strict=True):
+        assert shape(block) == shape(other), f"{page.name}:{block.line} is not {original.name}:{other.line}"
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ('print(f"Bom dia, {name}!", 1)  # diz', True),
+        ('print(f"Good day, {named}!", 1)', False),
+        ('print(f"Good day, {name}!", 2)', False),
+        ('print("Good day!", 1)', False),
+    ],
+)
+def test_other_code_in_a_translation_would_be_found(other, same):
+    block = Block(("python",), 'print(f"Good day, {name}!", 1)', 1)
+    assert (shape(Block(("python",), other, 1)) == shape(block)) == same
 
 
 # Commands.
