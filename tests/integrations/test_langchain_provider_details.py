@@ -11,9 +11,11 @@ from types import ModuleType
 
 import pytest
 from langchain_core import exceptions as theirs
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.fake_chat_models import FakeListChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk
 from pydantic import SecretStr
 
 from abstractllm import create_llm
@@ -120,8 +122,8 @@ async def test_parameters_are_set_for_one_request_alone(kind):
     assert model.temperature == 0.9
 
 
-async def stream_text(llm, prompt):
-    return "".join([delta.content async for delta in llm.generate_async(prompt, stream=True)])
+async def stream_text(llm, prompt, **asked):
+    return "".join([delta.content async for delta in llm.generate_async(prompt, stream=True, **asked)])
 
 
 def test_a_parameter_without_a_field_is_refused():
@@ -136,7 +138,6 @@ def test_options_reach_the_call():
     model = SyncModel()
     seen = []
     llm = create_llm("langchain", model=model)
-    from langchain_core.callbacks import BaseCallbackHandler
 
     class Handler(BaseCallbackHandler):
         def on_llm_end(self, response, **kwargs):
@@ -375,6 +376,40 @@ async def test_leaving_a_stream_closes_the_models():
             await anext(stream)
             assert not model.closed.is_set()
         await asyncio.wait_for(asyncio.to_thread(model.closed.wait), 10)
+
+
+async def test_a_stream_that_is_left_has_ended_for_its_callbacks_at_once():
+    ended = []
+
+    class Handler(BaseCallbackHandler):
+        run_inline = True
+
+        def on_llm_error(self, error, **kwargs):
+            ended.append(error)
+
+    async with create_llm("langchain", model=AsyncModel(callbacks=[Handler()])) as llm:
+        async with llm.generate_async("one two three", stream=True) as stream:
+            await anext(stream)
+        assert [type(error) for error in ended] == [GeneratorExit]
+
+
+async def test_nothing_is_read_after_a_stop_string():
+    made = []
+
+    class Endless(AsyncModel):
+        def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+            for number in range(1000):
+                made.append(number)
+                yield ChatGenerationChunk(message=AIMessageChunk(content=f"{number} "))
+
+        async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
+            for chunk in self._stream(messages):
+                yield chunk
+
+    with create_llm("langchain", model=Endless()) as llm:
+        assert "".join(delta.content for delta in llm.generate("a", stop=["3"], stream=True)) == "0 1 2 "
+        assert await stream_text(llm, "a", stop=["3"]) == "0 1 2 "
+    assert len(made) == 8
 
 
 def test_a_blocking_model_runs_in_no_loop():
