@@ -163,8 +163,9 @@ MODULES = sorted(Path(abstractllm.__file__).parent.rglob("*.py"))
 @pytest.mark.skipif(not PAGES, reason="the docs are not beside the installed package")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_the_docs_stay_as_they_are(path):
-    text = path.read_text(encoding="utf-8")
-    assert redact(text).splitlines() == text.splitlines()
+    shown = "assert redact("  # the page about redaction shows what is taken out
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(shown)]
+    assert redact("\n".join(lines)).splitlines() == lines
 
 
 def test_the_code_stays_as_it_is():
