@@ -18,6 +18,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from abstractllm.errors import InvalidParameterError, OutputValidationError, shown
+from abstractllm.hints import readable
 from abstractllm.text.partial import partial_json
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _make_type(hint: Any) -> OutputFormat:
     from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
     try:
-        adapter = hint if isinstance(hint, TypeAdapter) else TypeAdapter(hint)
+        adapter = hint if isinstance(hint, TypeAdapter) else TypeAdapter(readable(hint))
         schema = adapter.json_schema(schema_generator=_generator())
     except (PydanticUserError, PydanticUndefinedAnnotation, TypeError, NameError) as error:
         reason = re.split(r"\n|\. ", str(error))[0]

@@ -12,7 +12,7 @@ import pytest
 
 LAYERS = (
     {"accumulator", "embedded", "errors", "parameters", "prices", "types"},
-    {"aio", "batch", "capabilities", "engine", "files", "history", "interface", "messages", "progressline"}
+    {"aio", "batch", "capabilities", "engine", "files", "hints", "history", "interface", "messages", "progressline"}
     | {"schema", "streams", "text", "threads", "tools", "wire"},
     {"providers"},
     {"factory", "fallback", "profiles", "registry"},
@@ -43,7 +43,7 @@ PLACES = {
     "numpy": ("providers.huggingface", "providers.local", "providers.mlx"),
     "opentelemetry": ("observing.spans", "observing.tracing"),
     "PIL": ("files",),
-    "pydantic": ("integrations.langchain", "schema", "tools"),
+    "pydantic": ("hints", "integrations.langchain", "schema", "tools"),
     "pydantic_core": ("tools",),
     "pypdf": ("files",),
     "pytest": ("testing",),

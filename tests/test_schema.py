@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NewType, Optional, Union
@@ -69,6 +70,10 @@ ADDRESS = {
         (Annotated[int, Field(gt=2)], "3", 3),
         (UserId, "7", 7),
         (Color, '"red"', Color.RED),
+        (Literal[Color.RED], '"red"', Color.RED),
+        (Literal[Color.RED, "blue"] | None, '"blue"', "blue"),
+        (list[Literal[Color.RED]], '["red"]', [Color.RED]),
+        (Iterable[int], "[1,2]", [1, 2]),
         (Decimal, "0.1", Decimal("0.1")),
         (bool, "true", True),
         (Any, '{"a":[]}', {"a": []}),

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from abstractllm.errors import InvalidParameterError
+from abstractllm.hints import readable
 from abstractllm.tools.docstrings import descriptions_in, documentation_of, parsed
-from abstractllm.tools.hints import readable
 from abstractllm.tools.signatures import bad, hint_of, injected_parameter, named, signature_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ def readable(hint: Any) -> Any:
     """Return a hint that has the same JSON Schema and values, where pydantic would not read them otherwise.
 
     Items of an iterable are checked when somebody iterates over it, so that lists stand in their place; and a literal
-    that is a member of an enum is not read from the member's value, which is all that the schema speaks of.
+    that is a member of an enum is not read from the member's value, which is all that the schema speaks of. The fields
+    of a class are left to pydantic.
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Iterable or origin is Iterable:
