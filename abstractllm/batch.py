@@ -12,8 +12,8 @@ from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from abstractllm.aio import portal
 from abstractllm.errors import GenerationError, InvalidParameterError, shown
+from abstractllm.portal import portal
 from abstractllm.progressline import ProgressLine
 from abstractllm.types import GenerateResponse
 

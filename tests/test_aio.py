@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from abstractllm import aio
-from abstractllm.aio import Portal, iterate_in_thread, portal, to_the_end
+from abstractllm.aio import iterate_in_thread, to_the_end
 from abstractllm.errors import UnsupportedOperationError
+from abstractllm.portal import Portal, portal
 from abstractllm.threads import DaemonThreads
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")

@@ -12,8 +12,8 @@ import pytest
 
 LAYERS = (
     {"accumulator", "embedded", "errors", "parameters", "prices", "types"},
-    {"aio", "batch", "capabilities", "engine", "files", "hints", "history", "interface", "messages", "progressline"}
-    | {"schema", "streams", "text", "threads", "tools", "wire"},
+    {"aio", "batch", "capabilities", "engine", "files", "hints", "history", "interface", "messages"}
+    | {"portal", "progressline", "schema", "streams", "text", "threads", "tools", "wire"},
     {"providers"},
     {"factory", "fallback", "profiles", "registry"},
     {"agent", "observing", "session"},

@@ -17,11 +17,11 @@ from abstractllm.agent.plan import Approver, Instructions, Plan, Trim
 from abstractllm.agent.reply import Reply
 from abstractllm.agent.result import O, Result
 from abstractllm.agent.run import Occasion, Run
-from abstractllm.aio import portal
 from abstractllm.errors import InvalidParameterError, shown
 from abstractllm.factory import create_llm
 from abstractllm.interface import AbstractLLMInterface, File, MessageLike, ToolLike
 from abstractllm.parameters import check_parameters
+from abstractllm.portal import portal
 from abstractllm.schema import to_output_format
 from abstractllm.tools import Tool
 

@@ -18,9 +18,9 @@ from abstractllm.agent.plan import Plan, Task
 from abstractllm.agent.result import Result
 from abstractllm.agent.text import TextReader
 from abstractllm.agent.turns import Turns
-from abstractllm.aio import portal
 from abstractllm.errors import UnsupportedOperationError
 from abstractllm.history import unanswered
+from abstractllm.portal import portal
 from abstractllm.types import Message, Usage
 
 O = TypeVar("O", default=str)  # noqa: E741 (the output of an agent)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from abstractllm.accumulator import ResponseAccumulator
-from abstractllm.aio import iterate_in_thread, portal
+from abstractllm.aio import iterate_in_thread
 from abstractllm.capabilities import check_request
 from abstractllm.errors import UnsupportedFeatureError, UnsupportedOperationError
 from abstractllm.interface import AbstractLLMInterface, File, ToolLike
 from abstractllm.parameters import ModelParameter
+from abstractllm.portal import portal
 from abstractllm.providers.call import NO_LIMITS, Call
 from abstractllm.providers.documents import must_become_text, with_documents_as_text, with_stand_ins
 from abstractllm.providers.reask import answered, check_retries, retries

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from abstractllm.accumulator import ResponseAccumulator
-from abstractllm.aio import portal
 from abstractllm.capabilities import ModelCapability, check_options
 from abstractllm.errors import (
     AbstractLLMError,
@@ -20,6 +19,7 @@ from abstractllm.errors import (
     shown,
 )
 from abstractllm.parameters import check_parameters
+from abstractllm.portal import portal
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.call import Call
 from abstractllm.providers.run import limited

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from abstractllm.aio import portal
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import AuthenticationError, InvalidParameterError, UnsupportedFeatureError, shown
+from abstractllm.portal import portal
 from abstractllm.prices import Cost, Price
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.compatible import CompatibleProvider

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar
 
-from abstractllm.aio import portal
 from abstractllm.capabilities import Capabilities, ModelCapability
 from abstractllm.errors import AuthenticationError, InvalidParameterError, UnsupportedFeatureError
+from abstractllm.portal import portal
 from abstractllm.providers import intake
 from abstractllm.providers.base import ModelInfo
 from abstractllm.providers.embedding import EmbeddingService

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, overload
 
 from abstractllm.agent import Agent, Answer, Reply, Result, Run
 from abstractllm.agent.text import TextReader
-from abstractllm.aio import portal, to_the_end
+from abstractllm.aio import to_the_end
 from abstractllm.errors import (
     InvalidParameterError,
     SessionConflictError,
@@ -24,6 +24,7 @@ from abstractllm.errors import (
 from abstractllm.history import unanswered
 from abstractllm.interface import AbstractLLMInterface, File, MessageLike, ToolLike
 from abstractllm.messages import to_messages
+from abstractllm.portal import portal
 from abstractllm.session.files import load_conversation, save_conversation
 from abstractllm.session.store import SessionStore
 from abstractllm.session.turn import Turn

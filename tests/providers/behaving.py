@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from abstractllm.aio import portal
 from abstractllm.errors import AbstractLLMError
+from abstractllm.portal import portal
 from abstractllm.providers.anthropic import AnthropicProvider
 from abstractllm.providers.http import Backoff
 from abstractllm.providers.maritaca import MaritacaProvider as Maritaca

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from abstractllm.agent.mcp.crossing import across, across_to_its_end
 from abstractllm.agent.mcp.failures import broken_off, ended, late, left, not_opened, refused, root, unusable
 from abstractllm.agent.mcp.transport import Transport, all_tools
-from abstractllm.aio import portal
 from abstractllm.errors import AbstractLLMError, ToolArgumentError
+from abstractllm.portal import portal
 
 if TYPE_CHECKING:
     from mcp import Client, types

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from abstractllm.aio import portal
+from abstractllm.portal import portal
 
 T = TypeVar("T")
 

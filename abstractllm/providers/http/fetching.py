@@ -223,6 +223,6 @@ async def fetch_file_async(url: str, fetcher: Fetcher = Fetcher()) -> ImagePart 
 
 def fetch_file(url: str, fetcher: Fetcher = Fetcher()) -> ImagePart | DocumentPart:
     """Do what `fetch_file_async` does, for sync code."""
-    from abstractllm.aio import portal
+    from abstractllm.portal import portal
 
     return portal().run(lambda: fetcher.fetch(url))

@@ -16,8 +16,8 @@ from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
 
-from abstractllm.aio import portal
 from abstractllm.errors import AbstractLLMError, InvalidParameterError, RequestTimeoutError, shown
+from abstractllm.portal import portal
 from abstractllm.providers.call import Call
 from abstractllm.providers.http.window import Entry, Window
 from abstractllm.threads import ForkSafeLock

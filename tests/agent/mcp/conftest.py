@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 import abstractllm
-from abstractllm.aio import portal
+from abstractllm.portal import portal
 
 PROGRAMS = Path(__file__).parent / "programs"
 

@@ -13,7 +13,6 @@ import pytest
 
 from abstractllm.agent import Agent
 from abstractllm.agent.mcp import mcp_tools
-from abstractllm.aio import portal
 from abstractllm.errors import (
     InvalidParameterError,
     MissingDependencyError,
@@ -23,6 +22,7 @@ from abstractllm.errors import (
     ToolArgumentError,
     UnsupportedOperationError,
 )
+from abstractllm.portal import portal
 from abstractllm.types import Message, ToolCall
 
 

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from abstractllm.aio import portal
+from abstractllm.portal import portal
 
 from .toy import PROXIES, descriptors, settled
 

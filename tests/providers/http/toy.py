@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from abstractllm.aio import portal
 from abstractllm.errors import AbstractLLMError, GenerationError, ProviderAPIError, ProviderConnectionError
+from abstractllm.portal import portal
 from abstractllm.providers.http import Backoff, HTTPProvider
 from abstractllm.testing.faces import Face, ask
 from abstractllm.testing.loopback import LoopbackServer, Reply
