@@ -289,7 +289,7 @@ class RunLimitError(AgentError):
 
 
 class ToolError(AgentError):
-    """A tool failed, where that ends the run. `tool` is its name, the cause what it raised."""
+    """A tool failed or could not be called, where that ends the run. `tool` is its name, the cause what it raised."""
 
     def __init__(self, tool: str, message: str, *, provider: str | None = None) -> None:
         super().__init__(f"The tool {tool!r} failed: {message}", provider=provider)

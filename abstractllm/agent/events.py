@@ -18,7 +18,7 @@ OutcomeKind = Literal["ok", "error", "timeout", "denied", "cancelled"]
 class ToolOutcome:
     """How a call ended. `content` is what the model reads, `value` what the tool returned, `seconds` how long it ran.
 
-    `error` is what the tool raised, or what was wrong with the call.
+    `error` is what the tool raised, a TimeoutError where it was out of time, or what was wrong with the call.
     """
 
     kind: OutcomeKind
