@@ -5,7 +5,9 @@ Pure: knows no model and no provider. How many tokens messages have is asked of 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -126,6 +128,36 @@ def _free(name: str, taken: set[str]) -> str:
     found = next(one for one in itertools.chain([name] if name else [], numbered) if one not in taken)
     taken.add(found)
     return found
+
+
+def with_call_ids(messages: Sequence[Message], form: str) -> Sequence[Message]:
+    """Return the history with ids of calls that a regular expression matches as a whole; the same where all are.
+
+    Another id becomes the beginning of its digest, the same one each time, which is 9 letters and digits. Services do
+    not take the ids of all others: Mistral wants 9 letters and digits, Anthropic letters, digits, "_" and "-".
+    """
+    if all(re.fullmatch(form, one) for message in messages for one in _ids(message)):
+        return messages
+    return tuple(_with_ids(message, form) for message in messages)
+
+
+def _ids(message: Message) -> Iterator[str]:
+    ids = (*(call.id for call in message.tool_calls), message.tool_call_id)
+    return (one for one in ids if one)
+
+
+def _with_ids(message: Message, form: str) -> Message:
+    fitting = {one: _fitting_id(one, form) for one in _ids(message)}
+    if all(one == new for one, new in fitting.items()):
+        return message
+    calls = tuple(replace(call, id=fitting.get(call.id, "")) for call in message.tool_calls)
+    return replace(message, tool_calls=calls, tool_call_id=fitting.get(message.tool_call_id or ""))
+
+
+def _fitting_id(given: str, form: str) -> str:
+    if re.fullmatch(form, given):
+        return given
+    return hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:9]
 
 
 def turns(messages: Iterable[Message]) -> tuple[tuple[Message, ...], tuple[tuple[Message, ...], ...]]:

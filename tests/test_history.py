@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from abstractllm.errors import InvalidParameterError
-from abstractllm.history import NOT_EXECUTED, paired, trimmed, turns, unanswered
+from abstractllm.history import NOT_EXECUTED, paired, trimmed, turns, unanswered, with_call_ids
 from abstractllm.types import Message, ToolCall
 
 ids = st.sampled_from(["", "a", "b", "a_2", "call_1"])
@@ -240,3 +240,27 @@ def test_the_last_turn_loses_its_oldest_calls_with_their_results():
 def test_no_room_at_all_is_an_error():
     with pytest.raises(InvalidParameterError, match="at least 1"):
         trimmed([said("user")], 0, Count())
+
+
+# Ids of calls.
+
+
+def test_ids_of_another_form_are_replaced_the_same_each_time_and_others_stay():
+    history = [said("user"), called("functions.f:0", "abcDEF123"), result("functions.f:0"), result("abcDEF123")]
+    fitting = with_call_ids(history, "[a-zA-Z0-9]{9}")
+    new, same = (call.id for call in fitting[1].tool_calls)
+    assert new.isalnum()
+    assert len(new) == 9
+    assert [same, *(one.tool_call_id for one in fitting[2:])] == ["abcDEF123", new, "abcDEF123"]
+    assert fitting[0] is history[0]
+    assert with_call_ids([called("functions.f:0")], "[a-zA-Z0-9]{9}")[0].tool_calls[0].id == new
+    assert with_call_ids(fitting, "[a-zA-Z0-9]{9}") is fitting
+
+
+@given(histories)
+def test_ids_of_another_form_change_nothing_else(history):
+    fitting = with_call_ids(history, "[ab]")
+    for old, new in zip(history, fitting, strict=True):
+        assert (new.role, new.content, new.name) == (old.role, old.content, old.name)
+        assert [call.name for call in new.tool_calls] == [call.name for call in old.tool_calls]
+        assert [bool(call.id) for call in new.tool_calls] == [bool(call.id) for call in old.tool_calls]

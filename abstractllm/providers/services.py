@@ -194,7 +194,7 @@ SERVICES: Mapping[str, Service] = {
         Service(
             "mistral",
             "docs.mistral.ai/api and Mistral's OpenAPI file: random_seed, tool_choice any; unknown fields are refused,"
-            " and usage comes in every stream.",
+            " and usage comes in every stream. Ids of calls have 9 letters and digits.",
             "https://api.mistral.ai/v1",
             "MISTRAL_API_KEY",
             ChatQuirks(
@@ -202,6 +202,7 @@ SERVICES: Mapping[str, Service] = {
                 any_tool="any",
                 seed="random_seed",
                 names=False,
+                call_ids="[a-zA-Z0-9]{9}",
                 stream_usage=False,
             ),
             options=frozenset({"parallel_tool_calls", "prediction", "prompt_mode", "safe_prompt"}),

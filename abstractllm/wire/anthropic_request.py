@@ -8,6 +8,7 @@ from itertools import groupby, takewhile
 from typing import Any, Literal
 
 from abstractllm.errors import InvalidParameterError
+from abstractllm.history import with_call_ids
 from abstractllm.schema import OutputFormat
 from abstractllm.types import GenerateRequest, Message, ToolDefinition
 from abstractllm.wire.anthropic_blocks import assistant_blocks, part_blocks, result_block
@@ -29,6 +30,9 @@ _UNSAID = (
 )
 
 SAMPLING = ("temperature", "top_p", "top_k")
+
+_CALL_IDS = "[a-zA-Z0-9_-]+"
+"""The form of calls' ids; the service answers 400 to others."""
 
 SINGLE_CALLS = "disable_parallel_tool_use"
 """The one option that stands inside `tool_choice`, and not beside it."""
@@ -66,7 +70,7 @@ def encode_request(request: GenerateRequest, quirks: AnthropicQuirks) -> dict[st
     body |= {"max_tokens": request.max_tokens or quirks.max_tokens, "stream": request.stream}
     system = _instructions(leading, quirks.provider)
     body |= {"system": system} if system else {}
-    body["messages"] = _turns(request.messages, len(leading), quirks)
+    body["messages"] = _turns(with_call_ids(request.messages, _CALL_IDS), len(leading), quirks)
     body |= {name: getattr(request, name) for name in SAMPLING if getattr(request, name) is not None}
     if request.stop:
         body["stop_sequences"] = list(request.stop)
@@ -133,9 +137,14 @@ def _asked(run: Sequence[Message], provider: str) -> str | list[dict[str, Any]]:
 
 
 def _tools(request: GenerateRequest) -> dict[str, Any]:
-    """Return tools and the choice among them; without tools there is nothing to choose."""
+    """Return tools and the choice among them; without tools there is nothing to choose.
+
+    A conversation with calls is refused without tools. Where none may be called, those that were stand in their place.
+    """
     if not request.tools:
-        return {}
+        names = dict.fromkeys(call.name for message in request.messages for call in message.tool_calls)
+        called = [{"name": name, "input_schema": {"type": "object"}} for name in names]
+        return {"tools": called, "tool_choice": {"type": "none"}} if called else {}
     choice = request.tool_choice
     kinds = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
     chosen = {} if choice is None else {"tool_choice": kinds.get(choice, {"type": "tool", "name": choice})}

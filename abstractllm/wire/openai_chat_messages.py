@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,17 @@ OWN = "openai_chat"
 """
 
 
-def write_messages(messages: tuple[Message, ...], *, system: str, reasoning: str | None) -> list[dict[str, Any]]:
+def write_messages(messages: Sequence[Message], *, system: str, reasoning: str | None) -> list[dict[str, Any]]:
     """Return turns as JSON values. `system` is the word for that role, `reasoning` the field for earlier reasoning.
 
-    Without such a field earlier reasoning is left out, as this format has no place for it.
+    Without such a field earlier reasoning is left out, as this format has no place for it. So are answers that say
+    nothing, such as those of a model that only thought: Mistral and DeepSeek answer 400 to them.
     """
-    return [_write(message, system, reasoning) for message in messages]
+    return [_write(message, system, reasoning) for message in messages if not _is_empty(message)]
+
+
+def _is_empty(message: Message) -> bool:
+    return message.role == "assistant" and not (message.content or message.tool_calls or message.provider_data)
 
 
 def check_parts(messages: tuple[Message, ...]) -> None:

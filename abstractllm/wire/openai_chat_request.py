@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from abstractllm.errors import InvalidParameterError, InvalidRequestError, UnsupportedFeatureError, shown
+from abstractllm.history import with_call_ids
 from abstractllm.parameters import check_parameters
 from abstractllm.schema import Grammar, OutputFormat, Regex, to_output_format
 from abstractllm.tools import to_tool_definitions
@@ -65,6 +66,7 @@ class ChatQuirks:
     - `schema_prompted`: whether a schema is to be said in the prompt as well, since models do not see it otherwise.
     - `dialect`: "strict" where schemas are rewritten to what `strict` takes, "plain" where they are sent as they are.
       `strict`: which models take `strict`, as a pattern of their whole names.
+    - `call_ids`: the form of calls' ids, as a pattern of the whole of them; others are replaced.
     - `tool_schemas`: what the parameters of tools are written in.
     - `structured_outputs`: the kinds of format, "regex" and "grammar", that vLLM's field of this name takes.
     - `stream_usage`: whether usage is asked for in a stream; old servers answer 400 to that.
@@ -88,6 +90,7 @@ class ChatQuirks:
     schema_prompted: bool = False
     dialect: Literal["plain", "strict"] = "plain"
     strict: str = ".*"
+    call_ids: str = "(?s).{1,40}"
     tool_schemas: Literal["plain", "gemini"] = "plain"
     structured_outputs: frozenset[str] = frozenset()
     stream_usage: bool = True
@@ -98,7 +101,8 @@ def write_request(request: GenerateRequest, quirks: ChatQuirks) -> dict[str, Any
     """Return a body. Raises UnsupportedFeatureError for what the service cannot be told."""
     asks = bool(given_parameters(request))
     _check(request, quirks, asks=asks)
-    messages = write_messages(request.messages, system=quirks.system, reasoning=quirks.reasoning_back)
+    history = with_call_ids(request.messages, quirks.call_ids)
+    messages = write_messages(history, system=quirks.system, reasoning=quirks.reasoning_back)
     body: dict[str, Any] = {"model": request.model, "messages": messages}
     if asks or request.tools:
         body |= _write_wishes(request, quirks)

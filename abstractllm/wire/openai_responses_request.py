@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from abstractllm.errors import InvalidParameterError, InvalidRequestError, UnsupportedFeatureError, shown
+from abstractllm.history import with_call_ids
 from abstractllm.parameters import check_parameters
 from abstractllm.schema import OutputFormat
 from abstractllm.tools import to_tool_definitions
@@ -31,6 +32,9 @@ RESPONSES_STANDARD = frozenset(
 
 _LOGPROBS = "message.output_text.logprobs"
 _ENCRYPTED = "reasoning.encrypted_content"
+
+_CALL_IDS = "(?s).{1,64}"
+"""The form of calls' ids; the service answers 400 to longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def write_request(request: GenerateRequest, quirks: ResponsesQuirks) -> dict[str
     include = ([_ENCRYPTED] if quirks.encrypted_reasoning else []) + ([_LOGPROBS] if request.logprobs else [])
     body = {
         "model": request.model,
-        "input": write_items(request.messages, quirks.system),
+        "input": write_items(with_call_ids(request.messages, _CALL_IDS), quirks.system),
         "include": include or None,
         "max_output_tokens": request.max_tokens,
         "temperature": request.temperature,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -477,3 +478,24 @@ def test_fewer_answers_than_asked_for_are_an_error():
         with pytest.raises(GenerationError, match="1 of 2 answers") as caught:
             llm.generate("Hi", n=2)
         assert caught.value.response.content == "Oi!"
+
+
+# Conversations that began elsewhere.
+
+
+@pytest.mark.parametrize(("name", "form"), [("mistral", r"[a-zA-Z0-9]{9}"), ("azure", r".{1,40}")])
+def test_calls_of_other_services_have_ids_that_this_one_takes(name, form):
+    calls = (ToolCall("x" * 41, "f"), ToolCall("abcdef123", "f"))
+    results = [Message("tool", "7", tool_call_id=call.id) for call in calls]
+    said = [Message("user", "Hi"), Message("assistant", "", tool_calls=calls), *results]
+    turns = sent(CLASSES[name], prompt=None, messages=said)[0]["messages"]
+    ids = [call["id"] for call in turns[1]["tool_calls"]]
+    assert ids == [turn["tool_call_id"] for turn in turns[2:]]
+    assert all(re.fullmatch(form, one) for one in ids)
+    assert ids[1] == "abcdef123"
+
+
+def test_an_answer_that_said_nothing_is_not_sent_back():
+    said = [Message("user", "Hi"), Message("assistant", "", reasoning="Hm."), Message("user", "Well?")]
+    turns = sent(CLASSES["mistral"], prompt=None, messages=said)[0]["messages"]
+    assert [turn["role"] for turn in turns] == ["user", "user"]

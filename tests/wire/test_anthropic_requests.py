@@ -98,11 +98,13 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
 
 @st.composite
 def requests(draw: st.DrawFn) -> GenerateRequest:
-    """A request that the format can say without loss."""
-    offered = draw(tools())
+    """A request that the format can say without loss: one with calls has tools."""
+    messages = draw(conversations())
+    called = any(message.tool_calls for message in messages)
+    offered = draw(tools()) or ((WEATHER,) if called else ())
     choices = [None, "auto", "none", "required", offered[0].name] if offered else [None]
     return GenerateRequest(
-        messages=draw(conversations()),
+        messages=messages,
         tools=offered,
         stream=draw(st.booleans()),
         model=draw(st.none() | texts),
@@ -238,6 +240,28 @@ def test_results_come_first_in_the_turn_after_the_calls() -> None:
         {"type": "tool_result", "tool_use_id": "b", "content": "no such city", "is_error": True},
         {"type": "text", "text": "Well?"},
     ]
+
+
+def test_a_conversation_with_calls_has_tools_though_none_may_be_called() -> None:
+    called = Message("assistant", "", tool_calls=(ToolCall("a", "weather"), ToolCall("b", "weather")))
+    results = [Message("tool", "sunny", tool_call_id=one) for one in "ab"]
+    body = body_of(*HELLO, called, *results)
+    assert body["tools"] == [{"name": "weather", "input_schema": {"type": "object"}}]
+    assert body["tool_choice"] == {"type": "none"}
+    assert body_of(*HELLO, called, *results, tools=(WEATHER,))["tools"][0]["input_schema"] == CITY
+    assert "tools" not in body_of(*HELLO)
+
+
+def test_ids_of_other_services_are_replaced_by_such_as_this_one_takes() -> None:
+    called = Message(
+        "assistant", "", tool_calls=(ToolCall("functions.weather:0", "weather"), ToolCall("b_-1", "weather"))
+    )
+    results = [Message("tool", "sunny", tool_call_id=call.id) for call in called.tool_calls]
+    _, said, told = turns_of(*HELLO, called, *results)
+    ids = [block["id"] for block in said["content"]]
+    assert ids == [block["tool_use_id"] for block in told["content"]]
+    assert ids[0].isalnum()
+    assert ids[1] == "b_-1"
 
 
 def test_calls_and_results_need_ids() -> None:

@@ -705,3 +705,11 @@ def test_nothing_that_a_client_sends_breaks_the_decoder() -> None:
 def test_no_bytes_break_the_decoders(data: bytes) -> None:
     samples.raises_only_ours(lambda: PLAIN.decode_response(data))
     until_error(NEW(), [b"data: " + data + b"\n\n"])
+
+
+def test_ids_of_calls_that_are_too_long_are_replaced() -> None:
+    called = Message("assistant", "", tool_calls=(ToolCall("x" * 65, "f"),))
+    told = Message("tool", "7", tool_call_id="x" * 65)
+    _, call, result = PLAIN.encode_request(GenerateRequest((*USER, called, told), model="m"))["input"]
+    assert call["call_id"] == result["call_id"]
+    assert len(call["call_id"]) == 9

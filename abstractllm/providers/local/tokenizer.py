@@ -18,6 +18,7 @@ from abstractllm.errors import (
     UnsupportedFeatureError,
     UnsupportedModelError,
 )
+from abstractllm.history import with_call_ids
 from abstractllm.providers.local.vocabulary import Gate
 from abstractllm.text.chat import merged_turns, template_messages, template_tools, without_system
 from abstractllm.text.detokenize import ByteDetokenizer, Detokenizer, WindowDetokenizer, byte_level, piece_bytes
@@ -208,6 +209,10 @@ def no_template() -> UnsupportedModelError:
     )
 
 
+_CALL_IDS = "[a-zA-Z0-9]{9}"
+"""The form of calls' ids that templates of Mistral's models demand."""
+
+
 def _shapes(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     """Yield the conversation as it is, then in plainer and plainer shapes."""
     yield messages
@@ -215,6 +220,9 @@ def _shapes(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     plain = without_system(messages)
     yield plain
     yield merged_turns(plain)
+    renamed = with_call_ids(messages, _CALL_IDS)
+    if renamed is not messages:
+        yield from _shapes(renamed)
 
 
 def _is_byte_level(wrapper: Any) -> bool:

@@ -12,7 +12,7 @@ from abstractllm.errors import InvalidParameterError, ModelLoadingError, Unsuppo
 from abstractllm.providers.local.tokenizer import ChatTokenizer
 from abstractllm.providers.mlx.backend import import_mlx
 from abstractllm.providers.mlx.tokens import load_tokenizer
-from abstractllm.types import GenerateRequest, Message, ToolDefinition
+from abstractllm.types import GenerateRequest, Message, ToolCall, ToolDefinition
 
 from ..mlx.conftest import write_tokenizer
 
@@ -62,6 +62,19 @@ def test_the_prompt_ends_where_the_answer_begins(load):
     assert load().render([SYSTEM, USER], []) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+NINE = (
+    "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}"
+    "{{ raise_exception('ids must have length 9') }}{% endif %}{{ c.id }} {% endfor %}{{ m.tool_call_id }}{% endfor %}"
+)
+
+
+def test_ids_of_calls_that_a_template_refuses_are_replaced(load):
+    called = [USER, Message("assistant", "", tool_calls=(ToolCall("functions.add:0", "add"),))]
+    said, told = load(NINE + ANSWER).render([*called, Message("tool", "7", tool_call_id="functions.add:0")], []).split()
+    assert told.removesuffix("<|im_start|>assistant") == said
+    assert len(said) == 9
 
 
 def test_a_model_without_template(load, tmp_path):
