@@ -11,7 +11,7 @@ from abstractllm.agent import Agent
 from abstractllm.cli.failures import print_note
 from abstractllm.cli.options import ModelChoice
 from abstractllm.cli.output import AnswerWriter, one_line
-from abstractllm.cli.running import approver, ending_text, run_to_end
+from abstractllm.cli.running import Stopped, approver, ending_text, run_to_end
 from abstractllm.cli.watching import RunView
 from abstractllm.errors import SessionConflictError, SessionNotFoundError
 from abstractllm.files import read_files
@@ -89,7 +89,7 @@ class Conversation:
         run = session.stream(text, files=files)
         try:
             result = run_to_end(run, lambda stopped, approvals: session.stream(approvals=approvals), RunView())
-        except KeyboardInterrupt:
+        except Stopped:
             return
         except SessionConflictError:
             self._session = self._begun(())  # what another one wrote is there now, for the next turn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +25,10 @@ Resume = Callable[[Result[Any], Approvals], Run[Any]]
 NOBODY = "there is nobody to ask"
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C has stopped a run; what it had come to is kept."""
+
+
 def approver(*, yes: bool = False) -> Callable[[ToolCall], bool | str] | None:
     """Return what decides about calls that need approval; None where a run is to stop, so that a person is asked."""
     if yes:
@@ -40,13 +44,19 @@ def _denied(call: ToolCall) -> str:
 def run_to_end(run: Run[Any], resume: Resume, view: RunView) -> Result[Any]:
     """Show a run and return its result, having asked about each call that waits for approval.
 
-    Raises KeyboardInterrupt after Ctrl-C, with the run ended, and what the run raises.
+    Raises Stopped after Ctrl-C, with the run ended, and what the run raises.
     """
     result = _followed(run, view)
     while result.stop == "approval":
-        decided = {call.id: agrees(f"May {call_text(call, None)} be called?") for call in result.pending}
-        result = _joined(result, _followed(resume(result, decided), view))
+        result = _joined(result, _followed(resume(result, _decided(result.pending)), view))
     return result
+
+
+def _decided(calls: Sequence[ToolCall]) -> Approvals:
+    try:
+        return {call.id: agrees(f"May {call_text(call, None)} be called?") for call in calls}
+    except KeyboardInterrupt as error:
+        raise Stopped from error
 
 
 def _followed(run: Run[Any], view: RunView) -> Result[Any]:
@@ -57,11 +67,11 @@ def _followed(run: Run[Any], view: RunView) -> Result[Any]:
             for event in run:
                 seen += 1
                 view.show(event)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         for event in islice(run, seen, None):  # the ends of calls, which the history has
             if isinstance(event, ToolFinished):
                 view.show(event)
-        raise
+        raise Stopped from error
     finally:
         view.end()
     return run.result()
