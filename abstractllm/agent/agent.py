@@ -6,11 +6,12 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Generic, Literal, Self
+from typing import Any, Generic, Literal, Self, overload
 
 from typing_extensions import TypeVar
 
 from abstractllm.agent.asked import Asked
+from abstractllm.agent.checking import check_llm, check_parts
 from abstractllm.agent.events import AgentObserver
 from abstractllm.agent.limits import Limits
 from abstractllm.agent.plan import Approver, Instructions, Plan, Trim
@@ -46,13 +47,51 @@ class Agent(Generic[D, O]):
     is the type of the `deps` that its tools get, `O` that of its output.
     """
 
+    @overload
+    def __init__(
+        self,
+        llm: AbstractLLMInterface | str,
+        *,
+        tools: Iterable[ToolLike] = ...,
+        instructions: Instructions | None = ...,
+        output: type[O] = ...,
+        name: str = ...,
+        retries: int = ...,
+        limits: Limits | None = ...,
+        tool_timeout: float | None = ...,
+        on_tool_error: Literal["feed", "raise"] = ...,
+        approve: Approver | None = ...,
+        trim: Trim | None = ...,
+        observers: Iterable[AgentObserver] = ...,
+        **params: Any,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Agent[D, Any],
+        llm: AbstractLLMInterface | str,
+        *,
+        tools: Iterable[ToolLike] = ...,
+        instructions: Instructions | None = ...,
+        output: object,
+        name: str = ...,
+        retries: int = ...,
+        limits: Limits | None = ...,
+        tool_timeout: float | None = ...,
+        on_tool_error: Literal["feed", "raise"] = ...,
+        approve: Approver | None = ...,
+        trim: Trim | None = ...,
+        observers: Iterable[AgentObserver] = ...,
+        **params: Any,
+    ) -> None: ...
+
     def __init__(
         self,
         llm: AbstractLLMInterface | str,
         *,
         tools: Iterable[ToolLike] = (),
         instructions: Instructions | None = None,
-        output: type[O] | Any = str,
+        output: object = str,
         name: str = "agent",
         retries: int = 1,
         limits: Limits | None = None,
@@ -82,6 +121,7 @@ class Agent(Generic[D, O]):
 
         Raises InvalidParameterError for what cannot be right.
         """
+        check_parts(llm, name, limits, approve, observers)
         self._owned = isinstance(llm, str)
         offered = _tools(tools)
         model = create_llm(llm) if isinstance(llm, str) else llm
@@ -196,6 +236,7 @@ class Agent(Generic[D, O]):
 
     def with_llm(self, llm: AbstractLLMInterface | str) -> Agent[D, O]:
         """Return the same agent with another model. Raises InvalidParameterError for one that cannot do its `trim`."""
+        check_llm(llm)
         agent: Agent[D, O] = copy.copy(self)
         agent._owned = isinstance(llm, str)
         model = create_llm(llm) if isinstance(llm, str) else llm
@@ -230,7 +271,7 @@ class Agent(Generic[D, O]):
 
 
 def _tools(tools: Iterable[ToolLike]) -> dict[str, Tool]:
-    if isinstance(tools, (str, Mapping, Tool)) or callable(tools):
+    if isinstance(tools, (str, Mapping, Tool)) or callable(tools) or not isinstance(tools, Iterable):
         raise InvalidParameterError("tools", "tools is a single one; pass a list of tools: tools=[...].")
     offered: dict[str, Tool] = {}
     for one in tools:

@@ -31,10 +31,10 @@ class Asked:
         history = to_messages(messages) if messages else ()
         if prompt is None and (not history or files):
             raise InvalidParameterError("prompt", "There is no prompt; pass one, or a conversation as messages=.")
-        self._files = tuple(files)
+        self._files = checked_files(files)
         self._prompt = prompt
         turns = resumable(history) if prompt is None else (*paired(history), Message("user", _checked_prompt(prompt)))
-        if approvals:
+        if approvals or not isinstance(approvals, (Mapping, type(None))):
             _check_approvals(approvals, () if prompt is not None else unanswered(turns))
         self.task = Task(turns, 0 if prompt is None else 1, deps, tool_choice, approvals)
 
@@ -54,8 +54,20 @@ class Asked:
         """Keep nothing."""
 
 
+def checked_files(files: Sequence[File] | None) -> tuple[File, ...]:
+    """Return what is to be read, without a look at the disk. Raises InvalidParameterError for what is no list."""
+    if files is None or files == ():
+        return ()
+    from abstractllm.files import file_paths
+
+    return tuple(file_paths(files))
+
+
 def _check_approvals(approvals: Mapping[str, bool | str], calls: Sequence[ToolCall]) -> None:
-    """Refuse decisions about calls that this run cannot make."""
+    """Refuse what are no decisions, and decisions about calls that this run cannot make."""
+    if not isinstance(approvals, Mapping) or not all(isinstance(one, (bool, str)) for one in approvals.values()):
+        what = f"approvals={shown(approvals)} is not valid: it must be a mapping from ids of calls to True, False or"
+        raise InvalidParameterError("approvals", f"{what} why not.")
     waiting = [call.id for call in calls]
     for id in approvals:
         if id in waiting:

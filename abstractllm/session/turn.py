@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from abstractllm.agent.asked import Asked
+from abstractllm.agent.asked import Asked, checked_files
 from abstractllm.agent.plan import Task
 from abstractllm.agent.result import Result
 from abstractllm.errors import InvalidParameterError
@@ -36,7 +36,7 @@ class Turn:
         self._past = past
         self._keep = keep
         self._prompt = prompt
-        self._files = tuple(files)
+        self._files = checked_files(files)
         self._deps = deps
         self._approvals = approvals
         self._ticket: Ticket | None = None

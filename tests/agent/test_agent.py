@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
-from abstractllm import InvalidParameterError, Message
-from abstractllm.agent import Agent
+from abstractllm import InvalidParameterError, Message, Session
+from abstractllm.agent import Agent, Limits
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.echo import EchoProvider
 
@@ -24,6 +24,12 @@ def add(a: int, b: int) -> int:
     "given",
     [
         {"tools": add},
+        {"tools": None},
+        {"name": 3},
+        {"limits": {"turns": 3}},
+        {"approve": True},
+        {"observers": [3]},
+        {"observers": 3},
         {"tools": [add, add]},
         {"tools": [{"name": "add", "parameters": {"type": "object"}}]},
         {"instructions": 3},
@@ -44,6 +50,44 @@ def test_what_cannot_be_right_is_refused_at_once(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameterError) as caught:
         Agent(EchoProvider(), **given)
     assert caught.value.parameter == next(iter(given))
+
+
+@pytest.mark.parametrize("llm", [None, 3, EchoProvider])
+def test_what_is_no_model_is_refused_at_once(llm: Any) -> None:
+    for make in (Agent, Agent(EchoProvider()).with_llm):
+        with pytest.raises(InvalidParameterError, match="must be a model of create_llm"):
+            make(llm)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"files": "notes.md"},
+        {"files": 3},
+        {"files": [3]},
+        {"approvals": 3},
+        {"approvals": ["a"]},
+        {"approvals": {"a": 1}},
+    ],
+)
+def test_what_a_run_cannot_take_is_refused_at_the_call(given: dict[str, Any]) -> None:
+    agent = Agent(EchoProvider())
+    for ask in (agent.run, agent.stream, Session(agent).send_async):
+        with pytest.raises(InvalidParameterError) as caught:
+            ask("Hi", **given)
+        assert caught.value.parameter == next(iter(given))
+
+
+def test_a_run_without_files_takes_none() -> None:
+    assert Agent(EchoProvider()).run("Hi", files=None).text == "Hi"  # type: ignore[arg-type]
+
+
+def test_the_type_of_the_output_is_that_of_the_argument() -> None:
+    llm = EchoProvider()
+    assert_type(Agent(llm).run("Hi").output, str)
+    assert_type(Agent(llm, output=Limits), "Agent[Any, Limits]")
+    assert_type(Agent(llm, output=list[int]), "Agent[Any, list[int]]")
+    assert_type(Agent(llm, output={"type": "object"}), "Agent[Any, Any]")
 
 
 @pytest.mark.parametrize("prompt", [None, "", "  ", 3])
