@@ -80,6 +80,7 @@ def _made(described: AgentFile, model: str | None, *, yes: bool, start: bool) ->
     """Give the agent for the length of a block; without `start` its servers are only looked at."""
     if not start:
         _check_servers(described)
+        _check_files(described)
     servers = described.servers if start else ()
     choice = ModelChoice(_spec(described, model), config=described.params)
     with opened(described.tools, servers, described.folder) as tools, choice.create_for_runs() as llm:
@@ -109,3 +110,10 @@ def _check_servers(described: AgentFile) -> None:
 
     for server in described.servers:
         mcp_tools(server.where, **server.how)
+
+
+def _check_files(described: AgentFile) -> None:
+    """Read what would go with the prompt, but for addresses."""
+    from abstractllm.files import read_files
+
+    read_files([path for path in described.files if "://" not in path])

@@ -204,6 +204,7 @@ def test_check_says_what_there_is_and_starts_nothing(run, agent):
         (["[agent.output]", "type = 'nothing'"], "a.toml: output: "),
         (["[agent.params]", "temprature = 1"], "Did you mean 'temperature'?"),
         (["[agent.params]", "api_key = 'secret'"], "api_key must not stand in a file"),
+        (["files = ['nothere.md']"], "nothere.md' does not exist"),
         (["tools = ['toolfile.py:ad']"], "Did you mean 'add'?"),
         (["tools = ['toolfile.py:add', 'toolfile.py:several']"], "Two tools are named 'add'"),
         (["= 3"], "cannot be read as TOML"),
