@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,39 @@ OWN = "openai_chat"
 `reasoning_details` is a list of the turn's own, `extra_content` one entry or None for each of its calls.
 """
 
+_FOLLOWS = "What was returned follows after the results."
+"""What stands in a tool's result for an image or a document."""
+
 
 def write_messages(messages: Sequence[Message], *, system: str, reasoning: str | None) -> list[dict[str, Any]]:
     """Return turns as JSON values. `system` is the word for that role, `reasoning` the field for earlier reasoning.
 
     Without such a field earlier reasoning is left out, as this format has no place for it. So are answers that say
-    nothing, such as those of a model that only thought: Mistral and DeepSeek answer 400 to them.
+    nothing, such as those of a model that only thought: Mistral and DeepSeek answer 400 to them. Images and documents
+    that tools returned go into a turn of the user after the results, as a result can be text alone.
     """
-    return [_write(message, system, reasoning) for message in messages if not _is_empty(message)]
+    return [_write(message, system, reasoning) for message in _with_texts_alone(messages) if not _is_empty(message)]
+
+
+def _with_texts_alone(messages: Sequence[Message]) -> Iterator[Message]:
+    """Yield turns in which the results of tools are text."""
+    shown: list[Part] = []
+    for message in messages:
+        if message.role != "tool":
+            yield from _as_user(shown)
+            shown = []
+        elif not isinstance(message.content, str):
+            moved = [part for part in message.content if not isinstance(part, TextPart)]
+            if moved:
+                shown += [TextPart(f"Returned by {message.name or 'the tool'}:"), *moved]
+                message = replace(message, content=f"{message.text}\n{_FOLLOWS}".strip())
+        yield message
+    yield from _as_user(shown)
+
+
+def _as_user(shown: Sequence[Part]) -> Iterator[Message]:
+    if shown:
+        yield Message("user", tuple(shown))
 
 
 def _is_empty(message: Message) -> bool:
@@ -35,7 +60,7 @@ def _is_empty(message: Message) -> bool:
 def check_parts(messages: tuple[Message, ...]) -> None:
     """Raise UnsupportedFeatureError for a part that has no place in a turn of its role."""
     for message in messages:
-        if isinstance(message.content, str) or message.role == "user":
+        if isinstance(message.content, str) or message.role in ("user", "tool"):
             continue
         for part in message.content:
             if not isinstance(part, TextPart):
@@ -45,7 +70,8 @@ def check_parts(messages: tuple[Message, ...]) -> None:
 def _misplaced(part: Part, role: str) -> UnsupportedFeatureError:
     feature = "vision" if isinstance(part, ImagePart) else "documents"
     return UnsupportedFeatureError(
-        feature, f"Chat Completions takes images and documents from the user, not in a turn of the role {role!r}."
+        feature,
+        f"Chat Completions takes images and documents of users and tools, not in a turn of the role {role!r}.",
     )
 
 

@@ -271,7 +271,7 @@ def test_effort_is_said_where_the_service_looks(quirk: Any, effort: Any, said: d
         ({"response_format": to_output_format(Regex("a"))}, "response_format"),
         ({"response_format": to_output_format(Grammar("start: A"))}, "response_format"),
         ({"messages": (Message("assistant", (ImagePart(b"x", "image/png"),)),)}, "vision"),
-        ({"messages": (Message("tool", (DocumentPart(b"x", "application/pdf"),)),)}, "documents"),
+        ({"messages": (Message("assistant", (DocumentPart(b"x", "application/pdf"),)),)}, "documents"),
     ],
 )
 def test_what_cannot_be_said_is_refused(given: dict[str, Any], feature: str) -> None:
@@ -574,3 +574,18 @@ def test_a_client_cannot_give_what_only_a_service_does() -> None:
     """`provider_data` stands in dicts of our own; from outside it may have any shape, and is none of this format."""
     turn = {"role": "assistant", "content": "Hi", "provider_data": {"openai_chat": 3}}
     assert PLAIN.decode_request({"model": "m", "messages": [turn]}).messages == (Message("assistant", "Hi"),)
+
+
+def test_images_of_tools_follow_their_results_in_a_turn_of_the_user() -> None:
+    called = Message("assistant", "", tool_calls=(ToolCall("a", "draw"), ToolCall("b", "draw")))
+    drawn = Message("tool", (TextPart("A cat."), ImagePart(b"x", "image/png")), name="draw", tool_call_id="a")
+    turns = PLAIN.encode_request(
+        GenerateRequest((*USER, called, drawn, Message("tool", "none", tool_call_id="b"), Message("user", "Well?")))
+    )["messages"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "tool", "tool", "user", "user"]
+    assert turns[2]["content"].startswith("A cat.\n")
+    assert turns[3]["content"] == "none"
+    assert [part["type"] for part in turns[4]["content"]] == ["text", "image_url"]
+    assert turns[4]["content"][0]["text"] == "Returned by draw:"
+    last = PLAIN.encode_request(GenerateRequest((*USER, called, drawn)))["messages"][-1]
+    assert last == turns[4]
