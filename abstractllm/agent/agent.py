@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, Self, overload
 from typing_extensions import TypeVar
 
 from abstractllm.agent.asked import Asked
-from abstractllm.agent.checking import check_llm, check_parts
+from abstractllm.agent.checking import check_llm, check_parts, checked_observers
 from abstractllm.agent.events import AgentObserver
 from abstractllm.agent.limits import Limits
 from abstractllm.agent.plan import Approver, Instructions, Plan, Trim
@@ -121,7 +121,7 @@ class Agent(Generic[D, O]):
 
         Raises InvalidParameterError for what cannot be right.
         """
-        check_parts(llm, name, limits, approve, observers)
+        check_parts(llm, name, limits, approve)
         self._owned = isinstance(llm, str)
         offered = _tools(tools)
         model = create_llm(llm) if isinstance(llm, str) else llm
@@ -138,7 +138,7 @@ class Agent(Generic[D, O]):
             raise_tool_errors=_raises(on_tool_error),
             approve=approve,
             trim=_checked_trim(trim, model),
-            observers=tuple(observers),
+            observers=checked_observers(observers),
             params=_checked_params(params),
         )
 

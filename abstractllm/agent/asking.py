@@ -12,6 +12,7 @@ from abstractllm.accumulator import ResponseAccumulator
 from abstractllm.agent.events import Event, ReasoningDelta, TextDelta, ToolCallProgress
 from abstractllm.agent.plan import Plan
 from abstractllm.capabilities import ModelCapability
+from abstractllm.errors import InvalidParameterError, shown
 from abstractllm.history import paired, trimmed
 from abstractllm.schema import OutputFormat
 from abstractllm.types import GenerateResponse, Message
@@ -88,12 +89,20 @@ class Asking:
         if trim is None:
             return tuple(messages)
         if callable(trim):
-            return paired(trim(messages))  # what a function leaves out may have had a result, or been one
+            return paired(_left(trim(messages)))  # what a function leaves out may have had a result, or been one
         return await asyncio.to_thread(trimmed, tuple(messages), trim, self._count)
 
     def _count(self, messages: Sequence[Message]) -> int:
         system = (Message("system", self._system_prompt),) if self._system_prompt else ()
         return self._plan.llm.count_tokens((*system, *messages), self._plan.definitions or None)
+
+
+def _left(messages: object) -> Sequence[Message]:
+    """Return what a function left of a history. Raises InvalidParameterError where that is no conversation."""
+    if isinstance(messages, (list, tuple)) and messages and all(isinstance(one, Message) for one in messages):
+        return messages
+    what = f"The function trim returned {shown(messages)}"
+    raise InvalidParameterError("trim", f"{what}; it must return a list of those messages that the model is shown.")
 
 
 def _without_calls(response: GenerateResponse) -> GenerateResponse | None:

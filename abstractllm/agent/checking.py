@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 
+from abstractllm.agent.events import AgentObserver
 from abstractllm.agent.limits import Limits
 from abstractllm.errors import InvalidParameterError, shown
 from abstractllm.interface import AbstractLLMInterface
 
 
-def check_parts(llm: object, name: object, limits: object, approve: object, observers: object) -> None:
+def check_parts(llm: object, name: object, limits: object, approve: object) -> None:
     """Raise InvalidParameterError for the first of an agent's arguments that is nothing of its kind."""
     check_llm(llm)
     if not isinstance(name, str):
@@ -18,8 +20,16 @@ def check_parts(llm: object, name: object, limits: object, approve: object, obse
         _refuse("limits", limits, "Limits, as in Limits(turns=3)")
     if approve is not None and not callable(approve):
         _refuse("approve", approve, "a function of a ToolCall")
-    if not isinstance(observers, Iterable) or not all(map(callable, observers)):
+
+
+def checked_observers(observers: object) -> tuple[AgentObserver, ...]:
+    """Return observers. Raises InvalidParameterError for what is no list of plain functions."""
+    told = tuple(observers) if isinstance(observers, Iterable) else (observers,)
+    if not isinstance(observers, Iterable) or not all(map(callable, told)):
         _refuse("observers", observers, "a list of functions, or of objects such as Metrics()")
+    if any(map(inspect.iscoroutinefunction, told)):
+        _refuse("observers", observers, "a list of plain functions, as nobody awaits an async one")
+    return told
 
 
 def check_llm(llm: object) -> None:

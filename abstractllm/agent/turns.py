@@ -16,7 +16,7 @@ from abstractllm.agent.events import Event, ToolFinished, ToolOutcome, TurnFinis
 from abstractllm.agent.execution import Ends, Executor, Prepared, Situation, refused
 from abstractllm.agent.plan import Plan, Task
 from abstractllm.agent.result import Result, Stop
-from abstractllm.errors import OutputValidationError, RunLimitError
+from abstractllm.errors import InvalidParameterError, OutputValidationError, RunLimitError, shown
 from abstractllm.history import in_order, unanswered
 from abstractllm.types import GenerateResponse, Message, ToolCall, Usage
 
@@ -241,8 +241,11 @@ class Turns:
             return given[call.id]
         if self._plan.approve is None:
             return None
-        decided: bool | str = await _awaited(self._plan.approve(call))
-        return decided
+        decided: object = await _awaited(self._plan.approve(call))
+        if isinstance(decided, (bool, str)):
+            return decided
+        what = f"approve returned {shown(decided)} for a call of {call.name!r}"
+        raise InvalidParameterError("approve", f"{what}; it must return True, False or why not.")
 
     def _put_results(self, ends: Ends, waiting: Sequence[int]) -> None:
         """Put the results into the history, in the order of the turn's calls with those that were there before."""

@@ -11,13 +11,18 @@ from abstractllm import InvalidParameterError, Message, Session
 from abstractllm.agent import Agent, Limits
 from abstractllm.providers.base import BaseProvider
 from abstractllm.providers.echo import EchoProvider
+from abstractllm.tools import tool
 
-from .scripting import call, scripted
+from .scripting import call, calls, scripted
 
 
 def add(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b
+
+
+async def observe(info: Any, event: Any) -> None:
+    """Would never be awaited."""
 
 
 @pytest.mark.parametrize(
@@ -30,6 +35,7 @@ def add(a: int, b: int) -> int:
         {"approve": True},
         {"observers": [3]},
         {"observers": 3},
+        {"observers": [observe]},
         {"tools": [add, add]},
         {"tools": [{"name": "add", "parameters": {"type": "object"}}]},
         {"instructions": 3},
@@ -76,6 +82,12 @@ def test_what_a_run_cannot_take_is_refused_at_the_call(given: dict[str, Any]) ->
         with pytest.raises(InvalidParameterError) as caught:
             ask("Hi", **given)
         assert caught.value.parameter == next(iter(given))
+
+
+def test_observers_may_come_from_anything_that_can_be_iterated_over() -> None:
+    told: list[Any] = []
+    Agent(EchoProvider(), observers=(one for one in [lambda info, event: told.append(event)])).run("Hi")
+    assert told
 
 
 def test_a_run_without_files_takes_none() -> None:
@@ -167,3 +179,17 @@ async def test_the_same_agent_has_another_model() -> None:
     other = agent.with_llm(EchoProvider(replies=["two"]))
     assert [(await one.arun("go")).output for one in (agent, other)] == ["one", "two"]
     assert (other.name, other.tools) == (agent.name, agent.tools)
+
+
+@pytest.mark.parametrize("decision", [None, 1, 0])
+def test_what_approve_returns_must_be_a_decision(decision: Any) -> None:
+    careful = tool(add, approval=True)
+    agent, _ = scripted(calls(call("add", a=1, b=2)), "done", tools=[careful], approve=lambda call: decision)
+    with pytest.raises(InvalidParameterError, match=f"approve returned {decision} for a call of 'add'"):
+        agent.run("go")
+
+
+@pytest.mark.parametrize("left", [None, [], 3, "x", [3]])
+def test_what_trim_returns_must_be_messages(left: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="The function trim returned"):
+        Agent(EchoProvider(), trim=lambda messages: left).run("Hi")
