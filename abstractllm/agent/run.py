@@ -213,6 +213,7 @@ class Run(Generic[O]):
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._started:
+                self._give_up_if_lost()
                 return
             self._started, self._stream, self._loop = True, stream, loop
         task = loop.create_task(self._kept())
@@ -228,10 +229,19 @@ class Run(Generic[O]):
                 self._started = True
                 job.outcome.add_done_callback(self._close)
                 return
+        self._give_up_if_lost()
         if self._loop is not None and not self._feed.ended and _running_loop() is self._loop:
             raise UnsupportedOperationError(
                 "This run goes on in this thread's event loop, which a sync reader would hold up; use `async for`."
             )
+
+    def _give_up_if_lost(self) -> None:
+        """End a run that cannot go on, as its event loop was closed."""
+        if self._loop is not None and self._loop.is_closed() and not self._feed.ended:
+            self._error = UnsupportedOperationError(
+                "The event loop of this run was closed before its end; run it anew."
+            )
+            self._feed.end()
 
     async def here(self) -> Result[O]:
         """Run in the present task, to the end. For one that nobody else reads: cancelling the task cancels it."""

@@ -339,3 +339,16 @@ async def test_a_run_that_is_never_read_asks_nothing() -> None:
     Agent(EchoProvider(replies=lambda request: asked.append(request) or "yes")).stream("go")
     await settled()
     assert not asked
+
+
+def test_a_run_whose_loop_was_closed_has_failed_for_who_comes_later() -> None:
+    run = Agent(EchoProvider(replies=lambda request: Reply("one two three", delay=30))).stream("go")
+    loop = asyncio.new_event_loop()
+    reading = run.__aiter__()
+    loop.run_until_complete(anext(reading))
+    loop.close()
+    for _ in range(2):
+        with pytest.raises(UnsupportedOperationError, match="event loop of this run was closed"):
+            run.result()
+    with run, pytest.raises(UnsupportedOperationError):
+        list(run)
