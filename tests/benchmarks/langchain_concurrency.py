@@ -2,8 +2,8 @@
 
     python tests/benchmarks/langchain_concurrency.py [--calls 8] [--tokens 64] [--rounds 5]
 
-The peer is the usual way to write such a chat model: `await asyncio.to_thread(mlx_lm.generate, ...)` for each call. With
-a current MLX that raises in any thread but the one that loaded the model; then the peer's calls go to that one thread.
+The peer is the usual way to write such a chat model: `asyncio.to_thread(mlx_lm.generate, ...)` for each call. Where
+MLX refuses to work in any thread but the one that loaded the model, all of the peer's calls go to that one.
 All contestants answer the same prompts greedily, with the end token switched off, to the same number of tokens. We keep
 no prefixes here, since the peer does not.
 """
