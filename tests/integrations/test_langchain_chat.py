@@ -124,6 +124,19 @@ def test_options_go_where_the_provider_declares_them() -> None:
         ChatAbstractLLM(llm).invoke("Hi", temprature=1)
 
 
+def test_parallel_calls_are_the_provider_s_option_or_refused_by_its_name() -> None:
+    llm = Recorded()
+    for value in (False, True, None):
+        ChatAbstractLLM(llm).bind_tools([add], parallel_tool_calls=value).invoke("Hi")
+    assert [request.options.get("parallel_tool_calls") for request in llm.requests] == [False, True, None]
+    model = ChatAbstractLLM("echo")
+    assert model.bind_tools([add], parallel_tool_calls=None).invoke("Hi").content == "Hi"
+    with pytest.raises(UnsupportedFeatureError, match="echo.*leave it out"):
+        model.bind_tools([add], parallel_tool_calls=False).invoke("Hi")
+    with pytest.raises(UnsupportedFeatureError, match="maritaca.*parallel_tool_calls"):
+        list(ChatMaritaca(api_key=KEY).stream("Hi", parallel_tool_calls=False))
+
+
 def test_an_unknown_name_is_refused_with_a_hint() -> None:
     with pytest.raises(InvalidParameterError, match="max_tokens"):
         ChatAbstractLLM("echo", max_token=3)

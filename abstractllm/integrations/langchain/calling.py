@@ -8,12 +8,15 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from abstractllm.errors import InvalidParameterError, shown
+from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
+from abstractllm.integrations.langchain.configured import name_of
 from abstractllm.integrations.langchain.reading import to_messages
 from abstractllm.interface import AbstractLLMInterface
 
 _OF_LANGCHAIN = frozenset({"stream", "ls_structured_output_format", "model", "strict"})
 """What LangChain puts into a call for itself, and what is read elsewhere."""
+_SINGLE = "parallel_tool_calls"
+"""What LangChain's users say to every `bind_tools`; here it is an option of the providers that have it."""
 _WORDS: Mapping[str, str] = {"any": "required", "required": "required", "auto": "auto", "none": "none"}
 
 
@@ -27,7 +30,8 @@ def arguments(
     """Return the arguments of `generate` for one call.
 
     `defaults` are the chat model's, `given` the call's own, which beat them; `stop` beats both. A name that the
-    provider declares among its options goes there.
+    provider declares among its options goes there. Raises UnsupportedFeatureError for `parallel_tool_calls` where it
+    is none of them, and InvalidParameterError for messages and choices that cannot be sent.
     """
     call = {**defaults, "messages": to_messages(messages)}
     if stop is not None:
@@ -41,8 +45,12 @@ def _add_given(call: dict[str, Any], llm: AbstractLLMInterface, given: Mapping[s
     own: frozenset[str] = getattr(llm, "options", frozenset())
     options = dict(call.get("options") or {})
     for name, value in given.items():
-        if name in _OF_LANGCHAIN or (name == "stop" and value is None):
+        if name in _OF_LANGCHAIN or (name in ("stop", _SINGLE) and value is None):
             continue
+        if name == _SINGLE and name not in own:
+            known = ", ".join(sorted(own)) or "none"
+            what = f"There is no {_SINGLE} here: leave it out, and expect several calls. Options are: {known}."
+            raise UnsupportedFeatureError(_SINGLE, what, provider=name_of(llm))
         if name in own:
             options[name] = value
         elif name == "options":
