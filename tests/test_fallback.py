@@ -172,6 +172,7 @@ EXAMPLES = {
     "UnsupportedFeatureError": ("vision", "No eyes."),
     "InvalidParameterError": ("top_p", "Wrong."),
     "ToolArgumentError": ("tool", ["wrong"]),
+    "ToolError": ("tool", "Wrong."),
 }
 KEYWORDS = {
     "ContextWindowExceededError": {"context_window": 8, "prompt_tokens": 9},
@@ -189,6 +190,8 @@ RAISED = {
     *("AbstractLLMError", "ConfigurationError", "UnsupportedProviderError", "InvalidRequestError", "ToolArgumentError"),
     *("InvalidParameterError", "FileProcessingError", "ImageProcessingError", "UnsupportedOperationError"),
     *("ContentFilterError", "IncompleteOutputError", "OutputValidationError"),
+    *("AgentError", "RunLimitError", "ToolError"),
+    *("SessionStoreError", "SessionNotFoundError", "SessionConflictError"),
 }
 ALL = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
 
