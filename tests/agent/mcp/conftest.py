@@ -43,9 +43,12 @@ async def tasks_after(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
     return (await asyncio.wait(left, timeout=5))[1] if left else set()
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def children() -> Iterator[list[int]]:
-    """The ids of the children that began since the list was cleared; in the end, none that ever began is there."""
+    """The ids of the children that began since the list was cleared; after a module, none that ever began is there.
+
+    Not after the last module of all: by then another process may have the id of one that is gone.
+    """
     ever: list[int] = []
     lately: list[int] = []
     really_open = anyio.open_process
