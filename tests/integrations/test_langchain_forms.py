@@ -94,6 +94,32 @@ def test_what_does_not_fit_raises_or_is_told() -> None:
         model.with_structured_output(Pet).invoke("x")
 
 
+@pytest.mark.parametrize("method", ["json_schema", "json_mode"])
+@pytest.mark.parametrize("text", ["no JSON", '{"legs": 3}', '{"legs": 9'])
+async def test_a_text_that_does_not_fit_is_told_beside_the_raw_answer(method: Any, text: str) -> None:
+    schema = {**SCHEMA, "properties": {"legs": {"enum": [2, 4]}}}
+    answer = Reply(text, finish_reason="length") if text.endswith("9") else text
+    chat = ChatAbstractLLM(Recorded(answer, answer, answer))
+    raw = chat.with_structured_output(schema, method=method, include_raw=True)
+    for told in (raw.invoke("x"), await raw.ainvoke("x"), *raw.batch(["x"])):
+        if method == "json_mode" and text == '{"legs": 3}':  # nobody was told of the form
+            assert told["parsed"] == {"legs": 3}
+            continue
+        assert (told["parsed"], told["raw"].content) == (None, text)
+        assert told["raw"].usage_metadata["output_tokens"] > 0
+        kind = IncompleteOutputError if text.endswith("9") else OutputValidationError
+        assert isinstance(told["parsing_error"], kind)
+
+
+async def test_a_stream_that_does_not_fit_is_whole_where_the_raw_answer_is_wanted() -> None:
+    chat = ChatAbstractLLM(Recorded(*["it is no JSON"] * 2)).bind(response_format=SCHEMA, misfits_as_answers=True)
+    for chunks in (list(chat.stream("x")), [chunk async for chunk in chat.astream("x")]):
+        assert "".join(chunk.text for chunk in chunks) == "it is no JSON"
+        assert chunks[-1].response_metadata["finish_reason"] == "stop"
+        assert chunks[-1].usage_metadata is not None
+        assert chunks[-1].usage_metadata["output_tokens"] == 4
+
+
 def test_an_answer_that_is_cut_off_raises(model: ChatMLX) -> None:
     with pytest.raises(IncompleteOutputError):
         model.with_structured_output(Pet).invoke("A cat.", max_tokens=3)

@@ -10,10 +10,11 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from abstractllm.errors import InvalidParameterError, UnsupportedFeatureError, shown
 from abstractllm.integrations.langchain.configured import name_of
+from abstractllm.integrations.langchain.misfits import WANTED
 from abstractllm.integrations.langchain.reading import to_messages
 from abstractllm.interface import AbstractLLMInterface
 
-_OF_LANGCHAIN = frozenset({"stream", "ls_structured_output_format", "model", "strict"})
+_OF_LANGCHAIN = frozenset({"stream", "ls_structured_output_format", "model", "strict", WANTED})
 """What LangChain puts into a call for itself, and what is read elsewhere."""
 _SINGLE = "parallel_tool_calls"
 """What LangChain's users say to every `bind_tools`; here it is an option of the providers that have it."""

@@ -26,6 +26,7 @@ from abstractllm.integrations.langchain.batches import BatchingModel
 from abstractllm.integrations.langchain.calling import arguments, to_tool_choice
 from abstractllm.integrations.langchain.configured import name_of
 from abstractllm.integrations.langchain.failing import told_to_langchain
+from abstractllm.integrations.langchain.misfits import WANTED, Misfit, answer_of
 from abstractllm.integrations.langchain.spending import PricedModel, tell_cost
 from abstractllm.integrations.langchain.structured import (
     Method,
@@ -69,8 +70,11 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
     ) -> ChatResult:
         with told_to_langchain():
             llm = self._backend(kwargs.get("model")).provider()
-            response = llm.generate(**self._fitted(llm, self._call(llm, messages, stop, kwargs)))
-            return _result(response, llm)
+            call = self._fitted(llm, self._call(llm, messages, stop, kwargs))
+            try:
+                return _result(llm.generate(**call), llm)
+            except Misfit as error:
+                return _result(answer_of(error, kwargs), llm)
 
     async def _agenerate(
         self,
@@ -82,7 +86,10 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
         with told_to_langchain():
             llm = await _made(self._backend(kwargs.get("model")))
             call = await self._afitted(llm, self._call(llm, messages, stop, kwargs))
-            return _result(await llm.generate_async(**call), llm)
+            try:
+                return _result(await llm.generate_async(**call), llm)
+            except Misfit as error:
+                return _result(answer_of(error, kwargs), llm)
 
     def _stream(
         self,
@@ -96,9 +103,12 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
             call = self._fitted(llm, self._call(llm, messages, stop, kwargs, stream=True))
             stream = llm.generate(**call, stream=True)
             writer = ChunkWriter(name_of(llm), llm.get_param("model"))
-            with closing(stream):
-                for delta in stream:
-                    yield _chunk(writer.write(delta), llm, delta, stream)
+            try:
+                with closing(stream):
+                    for delta in stream:
+                        yield _chunk(writer.write(delta), llm, delta, stream)
+            except Misfit as error:
+                yield _last(writer, llm, answer_of(error, kwargs))
 
     async def _astream(
         self,
@@ -112,9 +122,12 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
             call = await self._afitted(llm, self._call(llm, messages, stop, kwargs, stream=True))
             stream = await llm.generate_async(**call, stream=True)
             writer = ChunkWriter(name_of(llm), llm.get_param("model"))
-            async with aclosing(stream):
-                async for delta in stream:
-                    yield _chunk(writer.write(delta), llm, delta, stream)
+            try:
+                async with aclosing(stream):
+                    async for delta in stream:
+                        yield _chunk(writer.write(delta), llm, delta, stream)
+            except Misfit as error:
+                yield _last(writer, llm, answer_of(error, kwargs))
 
     def _call(
         self,
@@ -170,14 +183,15 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
         and otherwise the prompt has to say which. With `include_raw`, the answer is a dict of `raw`, `parsed` and
         `parsing_error`. `kwargs` go with each call.
 
-        Answers raise IncompleteOutputError when they are cut off, and OutputParserException when they do not fit.
+        Answers in text raise IncompleteOutputError when they are cut off, and OutputValidationError when they do not
+        fit; calls raise OutputParserException or pydantic's ValidationError.
         """
         method = checked_method(method)
         if schema is None and method != "json_mode":
             raise InvalidParameterError("schema", f"method={method!r} needs a schema.")
         if strict is not None and method == "json_mode":
             raise InvalidParameterError("strict", "method='json_mode' knows no strict; use method='json_schema'.")
-        told = tracing(schema, method, strict)
+        told, form = tracing(schema, method, strict), None
         if method == "function_calling" and schema is not None:
             bound = self.bind_tools(
                 [schema], tool_choice=tool_name(schema), strict=strict, ls_structured_output_format=told, **kwargs
@@ -185,9 +199,10 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
             parser = parser_of_calls(schema)
         else:
             form = self._form(schema, method, strict)
-            bound = self.bind(response_format=form, ls_structured_output_format=told, **kwargs)
+            raw = {WANTED: True} if include_raw else {}
+            bound = self.bind(response_format=form, ls_structured_output_format=told, **raw, **kwargs)
             parser = parser_of_text(schema, form)
-        return with_raw(bound, parser) if include_raw else bound | parser
+        return with_raw(bound, parser, form) if include_raw else bound | parser
 
     def _form(self, schema: dict[str, Any] | type | None, method: Method, strict: bool | None) -> dict[str, Any]:
         if schema is None or (method == "json_mode" and not self._holds_to_forms()):
@@ -212,6 +227,13 @@ def _chunk(
     if delta.finish_reason is not None:
         whole = stream.response if isinstance(stream, (ResponseStream, AsyncResponseStream)) else delta
         tell_cost(chunk.message, llm, whole)  # a plugin's stream may be a plain generator
+    return chunk
+
+
+def _last(writer: ChunkWriter, llm: AbstractLLMInterface, answer: GenerateResponse) -> ChatGenerationChunk:
+    """Return the chunk that ends a stream whose last delta did not come, since the answer does not fit."""
+    chunk = writer.rest(answer)
+    tell_cost(chunk.message, llm, answer)
     return chunk
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import Generation
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from abstractllm.errors import InvalidParameterError, shown
+from abstractllm.integrations.langchain.misfits import checking
 from abstractllm.schema import without_nulls
 
 if TYPE_CHECKING:
@@ -95,9 +96,16 @@ def checked_method(method: object) -> Method:
     )
 
 
-def with_raw(bound: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return what answers with the message as well, and with the parser's error instead of raising it."""
-    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+def with_raw(
+    bound: Runnable[Any, Any], parser: Runnable[Any, Any], form: Mapping[str, Any] | None = None
+) -> Runnable[Any, Any]:
+    """Return what answers with the message as well, and with the error of its reading instead of raising it.
+
+    `form` is what an answer in text was asked for; `bound` has to give it also where it does not fit.
+    """
+    check = RunnableLambda(lambda _: None) if form is None else checking(form)
+    checked = RunnablePassthrough.assign(parsing_error=check)
+    parsed = checked | RunnablePassthrough.assign(parsed=itemgetter("raw") | parser)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall
@@ -70,10 +71,13 @@ class ChunkWriter:
         self._model = model
         self._calls = 0
         self._data: dict[str, Any] = {}
+        self._written = [0, 0]
 
     def write(self, delta: GenerateResponse) -> ChatGenerationChunk:
         """Return the chunk of a delta, which may be without text."""
         pieces = delta.tool_call_deltas or delta.tool_calls
+        self._written[0] += len(delta.content)
+        self._written[1] += len(delta.reasoning)
         if delta.finish_reason is None and not (pieces or delta.reasoning or delta.provider_data or delta.model):
             return _plain(delta)
         self._model = delta.model or self._model
@@ -89,6 +93,12 @@ class ChunkWriter:
             chunk_position="last" if last else None,
         )
         return ChatGenerationChunk(message=message)
+
+    def rest(self, answer: GenerateResponse) -> ChatGenerationChunk:
+        """Return the chunk that ends the stream, with what the whole answer has beyond the deltas so far."""
+        text, thought = self._written
+        missing = replace(answer, content=answer.content[text:], reasoning=answer.reasoning[thought:])
+        return self.write(replace(missing, tool_calls=(), logprobs=(), choices=()))
 
     def _chunks(self, delta: GenerateResponse) -> list[ToolCallChunk]:
         first = max((self._calls, *(piece.index + 1 for piece in delta.tool_call_deltas)))
