@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
-from abstractllm.errors import AbstractLLMError, InvalidParameterError, did_you_mean
+from abstractllm.errors import AbstractLLMError, InvalidParameterError, UnsupportedFeatureError, did_you_mean
 from abstractllm.integrations.langchain.backends import Backend, Holder, Spec
 from abstractllm.integrations.langchain.failing import told_to_langchain
 from abstractllm.integrations.langchain.profiles import profile_of
@@ -209,8 +209,24 @@ class ConfiguredModel(BaseChatModel):
         """Return where LangChain finds this class again."""
         return ["abstractllm", "integrations", "langchain"]
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the ids that `custom_get_token_ids` gives; LangChain's own would download the vocabulary of GPT-2.
+
+        Raises UnsupportedFeatureError where that is not set: providers here count tokens, and do not name them.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        what = "Tokens are counted and not named: use get_num_tokens, or make the model with custom_get_token_ids."
+        with told_to_langchain():
+            raise UnsupportedFeatureError("get_token_ids", what, provider=self._provider_name)
+
     def get_num_tokens(self, text: str) -> int:
-        """Return the tokens that a text takes as the only turn. Raises UnsupportedFeatureError."""
+        """Return the tokens that a text takes as the only turn, or `custom_get_token_ids` gives for it.
+
+        Raises UnsupportedFeatureError where there is neither.
+        """
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
         with told_to_langchain():
             return self._backend(None).provider().count_tokens(text)
 
@@ -219,7 +235,12 @@ class ConfiguredModel(BaseChatModel):
         messages: Sequence[BaseMessage],
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
-        """Return the tokens of a conversation as a prompt, tools included. Raises UnsupportedFeatureError."""
+        """Return the tokens of a conversation as a prompt, tools included. Raises UnsupportedFeatureError.
+
+        No messages have none: `trim_messages` asks that.
+        """
+        if not messages and not tools:
+            return 0
         formatted = [convert_to_openai_tool(tool) for tool in tools or ()]
         with told_to_langchain():
             return self._backend(None).provider().count_tokens(to_messages(messages), formatted or None)

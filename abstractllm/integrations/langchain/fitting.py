@@ -72,8 +72,8 @@ class FittingModel(ConfiguredModel):
     # Counting.
 
     def get_num_tokens(self, text: str) -> int:
-        """Return the tokens that a text takes as the only turn, as `token_counter` says."""
-        if self.token_counter == "provider":
+        """Return the tokens that a text takes as the only turn, as `custom_get_token_ids` or `token_counter` says."""
+        if self.token_counter == "provider" or self.custom_get_token_ids is not None:
             return super().get_num_tokens(text)
         return self.get_num_tokens_from_messages([HumanMessage(text)])
 
