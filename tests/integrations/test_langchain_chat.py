@@ -14,7 +14,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.exceptions import ContextOverflowError, ModelError, ModelRateLimitError
 from langchain_core.globals import set_llm_cache
 from langchain_core.load import dumps
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, trim_messages
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.tools import tool
 
@@ -137,6 +137,29 @@ def test_parallel_calls_are_the_provider_s_option_or_refused_by_its_name() -> No
         list(ChatMaritaca(api_key=KEY).stream("Hi", parallel_tool_calls=False))
 
 
+async def test_a_call_that_broke_off_is_never_a_valid_one_once_its_chunks_are_joined() -> None:
+    whole = '{"a":{"b":["x\\"y",25],"c":"de"},"f":[1,[2,{"g":3}]]}'
+    for end in range(1, len(whole)):
+        call = ToolCall("1", "add", {}, invalid=whole[:end])
+        llm = Recorded(*[Reply(tool_calls=[call], finish_reason="length")] * 3)
+        chunk = joined(list(ChatAbstractLLM(llm).stream("Hi")))
+        streamed = await ChatAbstractLLM(llm, streaming=True).ainvoke("Hi")
+        for message in (chunk, streamed, ChatAbstractLLM(llm).invoke("Hi")):
+            assert message.tool_calls == []
+            assert [str(one["args"]).startswith(whole[:end]) for one in message.invalid_tool_calls] == [True]
+
+
+def test_tokens_without_a_vocabulary_from_elsewhere() -> None:
+    model = ChatAbstractLLM("echo")
+    with pytest.raises(UnsupportedFeatureError, match="echo.*get_num_tokens"):
+        model.get_token_ids("Hello")
+    assert model.get_num_tokens_from_messages([]) == 0
+    talk = [HumanMessage("one two three"), AIMessage("four")]
+    assert trim_messages(talk, max_tokens=3, token_counter=model, strategy="first") == talk[:1]
+    own = ChatAbstractLLM("echo", custom_get_token_ids=lambda text: [7] * len(text))
+    assert (own.get_token_ids("ab"), own.get_num_tokens("abc")) == ([7, 7], 3)
+
+
 def test_an_unknown_name_is_refused_with_a_hint() -> None:
     with pytest.raises(InvalidParameterError, match="max_tokens"):
         ChatAbstractLLM("echo", max_token=3)
@@ -249,6 +272,7 @@ def test_calls_come_whole_and_in_pieces() -> None:
         (0, "add", "a"),
         (1, "look_up", "b"),
         (2, "add", "c"),
+        (2, None, None),  # what keeps LangChain from completing it
     ]
     assert joined(chunks).tool_calls[:2] == whole.tool_calls
     assert whole.response_metadata["finish_reason"] == "tool_calls"

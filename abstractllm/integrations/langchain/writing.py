@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from langchain_core.messages.tool import (
     tool_call_chunk,
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.utils.json import parse_partial_json
 
 from abstractllm.accumulator import call_deltas
 from abstractllm.integrations.langchain.reading import PROVIDER_DATA, REASONING
@@ -72,6 +74,7 @@ class ChunkWriter:
         self._calls = 0
         self._data: dict[str, Any] = {}
         self._written = [0, 0]
+        self._arguments: dict[int, str] = {}
 
     def write(self, delta: GenerateResponse) -> ChatGenerationChunk:
         """Return the chunk of a delta, which may be without text."""
@@ -88,7 +91,7 @@ class ChunkWriter:
             content=delta.content,
             additional_kwargs=_more(delta.reasoning, self._data if last else None),
             response_metadata=_metadata(delta, self._provider, self._model) if last else _logprobs(delta),
-            tool_call_chunks=self._chunks(delta) if pieces else [],
+            tool_call_chunks=[*(self._chunks(delta) if pieces else []), *(self._spoiled() if last else [])],
             usage_metadata=None if delta.usage is None else to_usage(delta.usage),
             chunk_position="last" if last else None,
         )
@@ -104,7 +107,38 @@ class ChunkWriter:
         first = max((self._calls, *(piece.index + 1 for piece in delta.tool_call_deltas)))
         pieces = (*delta.tool_call_deltas, *call_deltas(delta.tool_calls, first=first))
         self._calls = max((self._calls, *(piece.index + 1 for piece in pieces)))
+        for piece in pieces:
+            self._arguments[piece.index] = self._arguments.get(piece.index, "") + piece.arguments
         return [tool_call_chunk(name=one.name, args=one.arguments, id=one.id, index=one.index) for one in pieces]
+
+    def _spoiled(self) -> list[ToolCallChunk]:
+        """Return what ends calls that broke off, so that they are invalid once joined, as in a whole answer."""
+        tails = {index: _tail(text) for index, text in self._arguments.items()}
+        return [tool_call_chunk(name=None, args=tail, id=None, index=index) for index, tail in tails.items() if tail]
+
+
+def _tail(arguments: str) -> str:
+    """Return what makes arguments that broke off unreadable; "" for those that are whole, or unreadable already.
+
+    LangChain joins chunks with `parse_partial_json`, which closes what is open: `{"days": 2` of `{"days": 25}` would
+    be a call that is run. A bracket that closes nothing keeps it from that.
+    """
+    try:
+        json.loads(arguments or "{}")
+        return ""
+    except ValueError:
+        return next((tail for tail in _TAILS if not _reads(arguments + tail)), "")
+
+
+_TAILS = ("", "]", "}", '"]', '"}', '""]', '""}')
+"""For text that broke off in an object, in a list, in a string of either, and in an escape of either."""
+
+
+def _reads(text: str) -> bool:
+    try:
+        return isinstance(parse_partial_json(text), dict)
+    except ValueError:
+        return False
 
 
 def _plain(delta: GenerateResponse) -> ChatGenerationChunk:
