@@ -125,6 +125,22 @@ def test_an_answer_that_is_cut_off_raises(model: ChatMLX) -> None:
         model.with_structured_output(Pet).invoke("A cat.", max_tokens=3)
 
 
+@pytest.mark.parametrize("schema", [Pet, SCHEMA])
+async def test_a_call_that_is_cut_off_raises(model: ChatMLX, schema: Any) -> None:
+    asking = model.with_structured_output(schema, method="function_calling", max_tokens=8)
+    with pytest.raises(IncompleteOutputError):
+        asking.invoke("A cat.")
+    with pytest.raises(IncompleteOutputError):
+        [value async for value in asking.astream("A cat.")]
+    told = model.with_structured_output(schema, method="function_calling", include_raw=True, max_tokens=8)
+    answer = told.invoke("A cat.")
+    assert isinstance(answer["parsing_error"], IncompleteOutputError)
+    assert answer["parsed"] is None
+    broken = Reply(tool_calls=[ToolCall("a", "Pet", {}, invalid='{"legs":')])
+    with pytest.raises(OutputValidationError, match="legs"):
+        ChatAbstractLLM(Recorded(broken)).with_structured_output(schema, method="function_calling").invoke("x")
+
+
 def test_nulls_for_what_is_left_out() -> None:
     model = ChatAbstractLLM(Recorded('{"name": "Rex", "legs": 4, "note": null}', '{"legs": 2, "x": null}'))
     assert model.with_structured_output(Pet).invoke("x") == Pet(name="Rex", legs=4)

@@ -183,8 +183,8 @@ class ChatAbstractLLM(PricedModel, BatchingModel):
         and otherwise the prompt has to say which. With `include_raw`, the answer is a dict of `raw`, `parsed` and
         `parsing_error`. `kwargs` go with each call.
 
-        Answers in text raise IncompleteOutputError when they are cut off, and OutputValidationError when they do not
-        fit; calls raise OutputParserException or pydantic's ValidationError.
+        Answers raise IncompleteOutputError when they are cut off, and OutputValidationError when they do not fit; calls
+        with arguments of another form raise pydantic's ValidationError. Without a call there is None.
         """
         method = checked_method(method)
         if schema is None and method != "json_mode":

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from abstractllm.errors import GenerationError, IncompleteOutputError, OutputValidationError
+from abstractllm.errors import GenerationError, IncompleteOutputError, OutputValidationError, shown
 from abstractllm.schema import to_output_format
 from abstractllm.types import GenerateResponse
 
@@ -43,3 +43,19 @@ def checking(form: Mapping[str, Any]) -> Runnable[Mapping[str, Any], None]:
             raise IncompleteOutputError(CUT_OFF) from error
 
     return RunnableLambda(check)
+
+
+def check_calls(message: BaseMessage) -> None:
+    """Raise IncompleteOutputError for an answer that was cut off before a call was whole.
+
+    Raises OutputValidationError for one whose calls are no JSON. Chunks of a stream that goes on pass.
+    """
+    if not isinstance(message, AIMessage) or message.response_metadata.get("finish_reason") is None:
+        return
+    if message.tool_calls:
+        return
+    if message.response_metadata["finish_reason"] == "length":
+        raise IncompleteOutputError(CUT_OFF)
+    if message.invalid_tool_calls:
+        broken = shown(message.invalid_tool_calls[0]["args"])
+        raise OutputValidationError(f"The arguments of the call are no JSON object: {broken}.")

@@ -10,14 +10,18 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
-from langchain_core.outputs import Generation
+from langchain_core.output_parsers.openai_tools import (
+    JsonOutputKeyToolsParser,
+    JsonOutputToolsParser,
+    PydanticToolsParser,
+)
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from abstractllm.errors import InvalidParameterError, shown
-from abstractllm.integrations.langchain.misfits import checking
+from abstractllm.integrations.langchain.misfits import check_calls, checking
 from abstractllm.schema import without_nulls
 
 if TYPE_CHECKING:
@@ -53,8 +57,8 @@ def tool_name(schema: Schema) -> str:
 def parser_of_calls(schema: Schema) -> Parser:
     """Return what reads the first call of a tool that a schema has become."""
     if is_model(schema):
-        return PydanticToolsParser(tools=[cast("type[BaseModel]", schema)], first_tool_only=True)
-    return JsonOutputKeyToolsParser(key_name=tool_name(schema), first_tool_only=True)
+        return _ModelCalls(tools=[cast("type[BaseModel]", schema)], first_tool_only=True)
+    return _KeyCalls(key_name=tool_name(schema), first_tool_only=True)
 
 
 def parser_of_text(schema: Schema | None, form: Mapping[str, Any]) -> Parser:
@@ -64,6 +68,24 @@ def parser_of_text(schema: Schema | None, form: Mapping[str, Any]) -> Parser:
     if schema is not None and is_model(schema):
         return _ModelParser(pydantic_object=cast("type[BaseModel]", schema), schema_text=text)
     return _WithoutNulls(schema_text=text)
+
+
+class _WholeCalls(JsonOutputToolsParser):
+    """Reads calls, and raises for one that broke off; LangChain would answer with None."""
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        generation = result[0]
+        if isinstance(generation, ChatGeneration):
+            check_calls(generation.message)
+        return super().parse_result(result, partial=partial)
+
+
+class _ModelCalls(_WholeCalls, PydanticToolsParser):
+    """Makes values of a pydantic model of such calls."""
+
+
+class _KeyCalls(_WholeCalls, JsonOutputKeyToolsParser):
+    """Makes dicts of such calls."""
 
 
 class _WithoutNulls(JsonOutputParser):
