@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any
 
 from abstractllm.types import GenerateResponse, TokenLogprob, ToolCall, ToolCallDelta, Usage
@@ -192,11 +192,14 @@ class ResponseAccumulator:
         return built[0] if len(built) == 1 else replace(built[0], choices=tuple(built))
 
 
+_counts = attrgetter(*(count.name for count in fields(Usage)))
+
+
 def added(one: Usage, other: Usage | None) -> Usage:
     """Return the counts of both together; `other` may not be known."""
     if other is None:
         return one
-    return Usage(*(getattr(one, count.name) + getattr(other, count.name) for count in fields(Usage)))
+    return Usage(*map(add, _counts(one), _counts(other)))
 
 
 def join(deltas: Iterable[GenerateResponse]) -> GenerateResponse:

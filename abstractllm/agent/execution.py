@@ -52,17 +52,23 @@ class Ends:
 
     calls: Sequence[ToolCall]
     outcomes: dict[int, ToolOutcome] = field(default_factory=dict)
+    _stops: dict[int, StopRun] = field(default_factory=dict)
+
+    def add(self, number: int, outcome: ToolOutcome) -> None:
+        """Take the outcome of a call."""
+        self.outcomes[number] = outcome
+        if isinstance(outcome.error, StopRun):
+            self._stops[number] = outcome.error
 
     @property
     def stop(self) -> StopRun | None:
         """What a tool ended the run with; of several, that of the first call."""
-        stops = (one.error for _, one in sorted(self.outcomes.items()) if isinstance(one.error, StopRun))
-        return next(stops, None)
+        return self._stops[min(self._stops)] if self._stops else None
 
     def all(self) -> tuple[ToolOutcome, ...]:
         """Return one outcome for each call, in order; those that did not come to their end count as cancelled."""
-        cancelled = ToolOutcome("cancelled", CANCELLED)
-        return tuple(self.outcomes.get(number, cancelled) for number in range(len(self.calls)))
+        numbers = range(len(self.calls))
+        return tuple(self.outcomes.get(number) or ToolOutcome("cancelled", CANCELLED) for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ class Executor:
             raise ToolError(call.name, str(outcome.content).removeprefix(_ERROR)) from outcome.error
 
     def _end(self, number: int, call: ToolCall, outcome: ToolOutcome, ends: Ends) -> None:
-        ends.outcomes[number] = outcome
+        ends.add(number, outcome)
         self._tell(ToolFinished(call, outcome))
 
     async def _attempts(self, prepared: Prepared, situation: Situation, started: float) -> ToolOutcome:
@@ -199,7 +205,7 @@ async def _in_time(function: Callable[[], Any], is_async: bool, limit: float | N
     """
     work = _begin(function, is_async)
     try:
-        done, _ = await asyncio.wait((work,), timeout=limit)
+        done = await _is_done(work, limit)
     except asyncio.CancelledError:
         over.is_set = True
         await _cancel(work)
@@ -214,6 +220,26 @@ async def _in_time(function: Callable[[], Any], is_async: bool, limit: float | N
     if inspect.isawaitable(value) and not isinstance(value, str):  # a coroutine, or a Reply, but not an Answer
         return await _in_time(functools.partial(_awaited, value), True, limit, over)
     return value
+
+
+async def _is_done(work: asyncio.Future[Any], limit: float | None) -> bool:
+    """Wait for the end of work, at most so many seconds, and return whether it has come; the work goes on if not."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    timer = None if limit is None else loop.call_later(limit, wake)
+    work.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        work.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
+    return work.done()
 
 
 def _begin(function: Callable[[], Any], is_async: bool) -> asyncio.Future[Any]:

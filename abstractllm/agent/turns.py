@@ -252,7 +252,8 @@ class Turns:
         for number, (call, outcome) in enumerate(zip(ends.calls, ends.all(), strict=True)):
             if number not in waiting:
                 self._messages.append(Message("tool", outcome.content, name=call.name, tool_call_id=call.id))
-        self._messages = list(in_order(self._messages))
+        if self._turns == 0:  # of the calls that an earlier run has left some may have results
+            self._messages = list(in_order(self._messages))
 
     # Limits.
 
