@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -85,7 +84,5 @@ def _check_function(function: object) -> None:
         raise bad(f"tool({function!r}) names a tool; write @tool(name={function!r}).")
     if isinstance(function, Tool):
         raise bad(f"{function.name!r} is a tool already; change it with dataclasses.replace(tool, timeout=...).")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise bad(f"{function.__name__!r} yields its results, and a model takes one; return them in a list.")
     if is_class_based(function) or not (callable(function) or isinstance(function, classmethod)):
         raise bad(f"tool() makes tools of functions, not of an object of type {type(function).__name__}; {_OTHERWISE}.")

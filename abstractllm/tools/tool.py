@@ -205,7 +205,9 @@ def as_tool(place: str, tool: object) -> Tool | None:
 
 
 def deferred(function: Callable[..., Any], given: Given, **settings: Any) -> Tool:
-    """Return a tool whose definition is made when it is first asked for."""
+    """Return a tool whose definition is made when it is first asked for. Raises InvalidParameterError."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise bad(f"{function.__name__!r} yields its results, and a model takes one; return them in a list.")
     values = {"timeout": None, "retries": 0, "approval": False, "sequential": False} | settings
     check_settings(**values)
     return _filled(function=function, _given=given, **values)

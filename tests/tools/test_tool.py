@@ -395,3 +395,15 @@ def test_arguments_of_any_name_come_through_by_any_way(arguments):
     assert Tool.of(everything).arguments(arguments | {}) == arguments
     by_hand = Tool(ToolDefinition("f", "", {"properties": {one: {} for one in arguments}}), everything)
     assert by_hand(**by_hand.arguments(arguments)) == arguments
+
+
+def test_what_yields_is_refused_however_it_is_given():
+    def counting():
+        yield 1
+
+    async def streaming():
+        yield 1
+
+    for function in (counting, streaming):
+        with pytest.raises(InvalidParameterError, match="yields its results.*return them in a list"):
+            Tool.of(function)

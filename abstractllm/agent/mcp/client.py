@@ -150,7 +150,11 @@ class _Choice:
         call.__name__ = call.__qualname__ = name
         call.__doc__ = listed.description
         definition = ToolDefinition(name, listed.description or "", listed.input_schema, call)
-        return Tool(definition, call, timeout=self.timeout, approval=self._approval_of(listed))
+        try:
+            return Tool(definition, call, timeout=self.timeout, approval=self._approval_of(listed))
+        except InvalidParameterError as error:
+            hint = f"leave it out with exclude=[{listed.name!r}]"
+            raise InvalidParameterError("server", f"{error.message} It is a tool of the server: {hint}.") from error
 
     def _approval_of(self, listed: types.Tool) -> bool | Callable[[ToolCall], bool | Awaitable[bool]]:
         """Return whether a person must agree; where a server says nothing, the protocol has a tool be destructive."""
